@@ -1,0 +1,122 @@
+"""Typed reading of environment variables, with sentences for bad values."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+from environs import FileAwareEnv
+
+
+class Env(FileAwareEnv):
+    """Environment variables, each also as `NAME_FILE`. Every method names the setting it refuses."""
+
+    def positive(self, name: str, default: int) -> int:
+        """Return a whole number of at least 1."""
+        value = self._number(name, default)
+        if value < 1 or value != int(value):
+            raise ImproperlyConfigured(f"{name} must be a whole number of at least 1.")
+        return int(value)
+
+    def seconds(self, name: str, default: float) -> float:
+        """Return a duration in seconds, above 0."""
+        value = self._number(name, default)
+        if value <= 0:
+            raise ImproperlyConfigured(f"{name} must be a number of seconds above 0.")
+        return value
+
+    def _number(self, name: str, default: float) -> float:
+        text = self.str(name, str(default))
+        try:
+            return float(text)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.") from None
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        """Return one of `allowed`."""
+        value = self.str(name, default)
+        if value not in allowed:
+            raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}.")
+        return value
+
+    def log_level_name(self, name: str, default: str) -> str:
+        """Return the name of a level of `logging`."""
+        return self.choice(name, default, ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+    def redis(self, name: str, default: str) -> str:
+        """Return the URL of a Redis server."""
+        value = self.str(name, default)
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ImproperlyConfigured(f"{name} must begin with redis://, rediss:// or unix://.")
+        return value
+
+    def fernet_keys(self, name: str, default: str) -> list[str]:
+        """Return a comma list of Fernet keys, newest first; empty when the setting is."""
+        return self.parse_fernet_keys(self.str(name, default))
+
+    @staticmethod
+    def parse_fernet_keys(text: str) -> list[str]:
+        """Split and check a comma list of Fernet keys (32 bytes, URL-safe base64)."""
+        keys = [key.strip() for key in text.split(",") if key.strip()]
+        for key in keys:
+            try:
+                Fernet(key)
+            except ValueError:
+                raise ImproperlyConfigured(
+                    "FIELD_KEYS must hold keys made by `cryptography.fernet.Fernet.generate_key()`."
+                ) from None
+        return keys
+
+    def weights(self, name: str, default: dict[str, float]) -> dict[str, float]:
+        """Return a JSON object of numbers over the defaults; unknown names are refused."""
+        text = self.str(name, "{}")
+        try:
+            given = {key: float(value) for key, value in json.loads(text).items()}
+        except (ValueError, AttributeError, TypeError):
+            raise ImproperlyConfigured(f"{name} must be a JSON object of numbers.") from None
+        if unknown := given.keys() - default.keys():
+            raise ImproperlyConfigured(f"{name} has no weight named {', '.join(sorted(unknown))}.")
+        return default | given
+
+
+def embedded_secret(folder: Path, name: str, embedded: bool) -> str:
+    """Return the secret kept in `folder/name`, made at the first start (mode 0600).
+
+    Only for a single machine with its embedded database: anywhere else several processes need the
+    same secret, so it must be given, and `ImproperlyConfigured` says so.
+    """
+    setting = {"secret-key": "SECRET_KEY", "field-key": "FIELD_KEYS"}[name]
+    if not embedded:
+        raise ImproperlyConfigured(f"{setting} must be set when DATABASE_URL is set.")
+    path = folder / name
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = Fernet.generate_key().decode() if name == "field-key" else secrets.token_urlsafe(50)
+        temporary = folder / f".{name}-{secrets.token_hex(4)}"
+        temporary.touch(mode=0o600)
+        temporary.write_text(fresh)
+        try:
+            path.hardlink_to(temporary)  # the first process wins; the others read its secret
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+    return path.read_text().strip()
+
+
+def sqlite_options() -> dict[str, Any]:
+    """Return the options that let several processes share one SQLite file without lock errors."""
+    return {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000",
+    }
+
+
+def postgres_pool(threads: int) -> dict[str, Any]:
+    """Return the connection pool of one process with so many threads."""
+    return {"min_size": 1, "max_size": threads + 2, "timeout": 5}

@@ -1,0 +1,325 @@
+"""Settings, read from environment variables, each with a sound default.
+
+A secret may also be given as a file: `SECRET_KEY_FILE=/run/secrets/key`. A bad value stops the
+start with one sentence that names the setting. The list for users is `docs/settings.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from environs import EnvError
+from kombu import Queue
+
+from orchestrator.environment import (
+    Env,
+    embedded_secret,
+    postgres_pool,
+    sqlite_options,
+)
+
+env = Env(strip_whitespace=True)
+BASE_DIR = Path(__file__).resolve().parent.parent
+TESTING = "pytest" in sys.modules
+
+try:
+    VAR_DIR: Path = env.path("VAR_DIR", BASE_DIR / "var")
+    DEBUG: bool = env.bool("DEBUG", False)
+    # Embedded: one machine, SQLite, secrets kept in var/. With DATABASE_URL they must be given.
+    DATABASE_URL: str = env.str("DATABASE_URL", "")
+    EMBEDDED = not DATABASE_URL
+    REDIS_URL: str = env.redis("REDIS_URL", "redis://127.0.0.1:6379/0")
+    SECRET_KEY: str = env.str("SECRET_KEY", "") or embedded_secret(VAR_DIR, "secret-key", EMBEDDED)
+    FIELD_KEYS: list[str] = env.fernet_keys("FIELD_KEYS", "") or env.parse_fernet_keys(
+        embedded_secret(VAR_DIR, "field-key", EMBEDDED)
+    )
+    ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+    PUBLIC_URL: str = env.str("PUBLIC_URL", "")
+    LOG_LEVEL: str = env.log_level_name("LOG_LEVEL", "INFO")
+    LOG_FORMAT: str = env.choice("LOG_FORMAT", "json", ("json", "console"))
+
+    # Web
+    WEB_THREADS: int = env.positive("WEB_THREADS", 8)
+    WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
+
+    # Jobs. Seconds.
+    JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
+    JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
+    EVENT_RETENTION_DAYS: int = env.positive("EVENT_RETENTION_DAYS", 30)
+    WORKER_THREADS: int = env.positive("WORKER_THREADS", 16)
+    # For tests only: "kind:step:before|after" kills the worker with SIGKILL at that point.
+    JOBS_DIE_AT: str = env.str("JOBS_DIE_AT", "")
+
+    # Hosts. Seconds.
+    HOST_POLL_SECONDS: float = env.seconds("HOST_POLL_SECONDS", 10)
+    HOST_INVENTORY_SECONDS: float = env.seconds("HOST_INVENTORY_SECONDS", 300)
+    HOST_PROBE_SECONDS: float = env.seconds("HOST_PROBE_SECONDS", 3)
+    HOST_MAX_CALLS: int = env.positive("HOST_MAX_CALLS", 4)
+    HOST_POLL_SHARD: int = env.positive("HOST_POLL_SHARD", 250)
+    HOST_POLL_CONCURRENCY: int = env.positive("HOST_POLL_CONCURRENCY", 50)
+    # Clocks further apart than this are shown as a failing check.
+    HOST_CLOCK_TOLERANCE_SECONDS: float = env.seconds("HOST_CLOCK_TOLERANCE_SECONDS", 60)
+
+    # VMs. Seconds.
+    CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)
+    CREATE_DOUBT_SECONDS: float = env.seconds("CREATE_DOUBT_SECONDS", 60)
+    VM_CREATE_DEADLINE: float = env.seconds("VM_CREATE_DEADLINE", 3600)
+    VM_IP_SECONDS: float = env.seconds("VM_IP_SECONDS", 120)
+    VM_POLL_SECONDS: float = env.seconds("VM_POLL_SECONDS", 0.5)
+    VM_STOP_SECONDS: float = env.seconds("VM_STOP_SECONDS", 60)
+    VM_MAXIMUM_EXECUTE_SECONDS: int = env.positive("VM_MAXIMUM_EXECUTE_SECONDS", 3600)
+    # Placement: the best score wins; a cached image is worth this much, and so on.
+    PLACEMENT_STRATEGY: str = env.choice("PLACEMENT_STRATEGY", "spread", ("spread", "pack"))
+    PLACEMENT_WEIGHTS: dict[str, float] = env.weights(
+        "PLACEMENT_WEIGHTS", {"cached": 40.0, "balance": 40.0, "latency": 10.0, "failures": 30.0}
+    )
+except (EnvError, ImproperlyConfigured, ValueError) as error:
+    sys.exit(f"orchestrator: bad setting: {error}")
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "template_partials",
+    "django_htmx",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_structlog",
+    "csp",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "orchestrator.db",
+    "orchestrator.api",
+    "orchestrator.web",
+    "events",
+    "accounts",
+    "jobs",
+    "hosts",
+    "catalog",
+    "vms",
+    "orchestrator.console",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "orchestrator.web.middleware.StoreAwayMiddleware",
+    "accounts.middleware.ActorMiddleware",
+]
+
+ROOT_URLCONF = "orchestrator.urls"
+WSGI_APPLICATION = "orchestrator.wsgi.application"
+ASGI_APPLICATION = "orchestrator.asgi.application"
+APPEND_SLASH = False  # a redirect turns a client's POST into a GET; both spellings are routed
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "orchestrator.web.context.page",
+            ],
+            "builtins": [
+                "template_partials.templatetags.partials",
+                "orchestrator.web.templatetags.console",
+            ],
+        },
+    }
+]
+
+# Database -----------------------------------------------------------------------------------
+
+VAR_DIR.mkdir(parents=True, exist_ok=True)
+_SQLITE_FILE = VAR_DIR / "orchestrator.sqlite3"
+DATABASES = {
+    "default": dj_database_url.parse(DATABASE_URL or f"sqlite:///{_SQLITE_FILE}")
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = sqlite_options()
+    # A file, so that tests with threads meet the same locks as the product; one for each run.
+    DATABASES["default"]["TEST"] = {
+        "NAME": Path(tempfile.gettempdir()) / f"orchestrator-test-{os.getpid()}.sqlite3"
+    }
+else:
+    # Django's default pool of 4 connections starves the worker's threads.
+    DATABASES["default"]["OPTIONS"] = {
+        **DATABASES["default"].get("OPTIONS", {}),
+        "pool": postgres_pool(max(WEB_THREADS, WORKER_THREADS)),
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {
+    "default": {
+        "BACKEND": "orchestrator.web.cache.FallbackRedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 1},
+    }
+}
+
+# Accounts -----------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/accounts/login/"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+
+# Security -----------------------------------------------------------------------------------
+
+BEHIND_TLS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = BEHIND_TLS
+# The proxy in front ends TLS; a redirect from here could loop.
+SECURE_SSL_REDIRECT = False
+SILENCED_SYSTEM_CHECKS = ["security.W008"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+
+# Static files, language, time ---------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # no collectstatic on a single machine
+WHITENOISE_AUTOREFRESH = DEBUG
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# API ----------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.api.TokenAuthentication",
+        "accounts.api.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "orchestrator.api.pagination.NewestFirst",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "orchestrator.api.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "orchestrator.api.errors.handle",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "orchestrator.api.negotiation.AlwaysJson",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Orchestrator",
+    "DESCRIPTION": "One pane of glass over a pool of virtualisation hosts.",
+    "VERSION": "2",
+    "OAS_VERSION": "3.1.1",
+    "SCHEMA_PATH_PREFIX": "/api/v2",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "ENUM_NAME_OVERRIDES": {},
+}
+
+# Celery -------------------------------------------------------------------------------------
+# Messages are bells, not state: everything here may be lost, doubled or late.
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://")
+# A request that rings may wait half a second for a silent broker, and not try again: without
+# `max_retries` kombu tries for six seconds, even when its caller asked for no retry.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 0.5,
+    "socket_timeout": 0.5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "max_retries": 0,
+    "visibility_timeout": 3600,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_DEFAULT_QUEUE = "steps"
+WORK_QUEUES = ["steps", "calls"]  # as `jobs.models.Job.Queue`; /readyz wants a worker at each
+CELERY_TASK_QUEUES = [Queue(name) for name in WORK_QUEUES]  # a worker without -Q serves them all
+CELERY_DB_REUSE_MAX = 100
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+    for name, task, seconds in [
+        ("seal-events", "events.tasks.seal", 1.0),
+        ("seal-audit", "accounts.tasks.seal", 1.0),
+        ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
+        ("sweep-jobs", "jobs.tasks.sweep", 1.0),
+        ("place-vms", "vms.tasks.place", 2.0),
+        ("watch-leases", "vms.tasks.watch_leases", 1.0),
+        ("end-expired-access", "vms.tasks.end_expired_access", 5.0),
+        ("retain", "orchestrator.console.tasks.retain", 3600.0),
+    ]
+}
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+
+from orchestrator.logs import logging_config  # noqa: E402 - needs the values above
+
+LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
