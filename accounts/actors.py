@@ -1,0 +1,112 @@
+"""Who asks: an account, perhaps through a token, from an address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from accounts.models import ApiToken, Role, User
+from accounts.permissions import PERMISSIONS
+from orchestrator.refusals import Forbidden
+from orchestrator.db.locks import take
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+@dataclass
+class Actor:
+    """The caller of a domain function. Made anew for each request or job, so it caches nothing longer.
+
+    `user` is None for a stranger, who may do nothing, and for the product itself (`SYSTEM`: a lease
+    that ended, a sweep), which may do everything.
+    """
+
+    user: User | None
+    token: ApiToken | None = None
+    address: str = ""
+    request_id: str = ""
+    system: bool = False
+    _permissions: frozenset[str] | None = field(default=None, repr=False)
+
+    @property
+    def user_id(self) -> UUID | None:
+        return self.user.pk if self.user else None
+
+    @property
+    def name(self) -> str:
+        return self.user.username if self.user else ("orchestrator" if self.system else "")
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """Return what the account may do by its roles, narrowed by its token's scopes."""
+        if self.user is None:
+            return frozenset(PERMISSIONS) if self.system else frozenset()
+        if self._permissions is None:
+            granted: set[str] = set()
+            if self.user.is_active:
+                for codes in Role.objects.of(self.user.pk).values_list("permissions", flat=True):
+                    granted.update(codes)
+            self._permissions = frozenset(
+                code
+                for code in granted & PERMISSIONS.keys()
+                if self.in_scope(PERMISSIONS[code].noun)
+            )
+        return self._permissions
+
+    def in_scope(self, noun: str | None) -> bool:
+        """Return whether the token (if any) covers writes of `noun`; None stands for a read."""
+        if self.token is None or noun is None:
+            return True
+        return noun in self.token.scopes or "admin" in self.token.scopes
+
+    def can(self, permission: str) -> bool:
+        return permission in self.permissions
+
+    def require(self, permission: str) -> None:
+        """Raise `Forbidden` unless the actor has `permission`."""
+        if self.can(permission):
+            return
+        noun = PERMISSIONS[permission].noun
+        if not self.in_scope(noun):
+            raise Forbidden(
+                f"This token does not have the scope “{noun}”. Use a token that has it.",
+                code="token_scope",
+            )
+        raise Forbidden(
+            f"Your roles do not allow this ({PERMISSIONS[permission].label.lower()}). "
+            "Ask an administrator for a role that does."
+        )
+
+    def require_scope(self, noun: str) -> None:
+        """Raise `Forbidden` unless the token (if any) covers writes of `noun`."""
+        if not self.in_scope(noun):
+            raise Forbidden(
+                f"This token does not have the scope “{noun}”. Use a token that has it.",
+                code="token_scope",
+            )
+
+    def may_use_template(self, template_id: UUID) -> bool:
+        """Return whether the token's list of templates (if any) has this one."""
+        narrowed = self.token.templates if self.token else None
+        return narrowed is None or str(template_id) in narrowed
+
+    def take(self) -> None:
+        """Rely on the account and its token until the transaction ends (first part of the order).
+
+        Raises `Forbidden` when either was revoked meanwhile. See `orchestrator.db.locks.take`.
+        """
+        if self.system:
+            return
+        assert transaction.get_connection().in_atomic_block
+        if not take(User.objects.filter(pk=self.user_id, is_active=True)):
+            raise Forbidden("This account was deactivated.", code="account_inactive")
+        if self.token and not take(ApiToken.objects.live().filter(pk=self.token.pk)):
+            raise Forbidden("This token was revoked or has expired.", code="token_revoked")
+        # Roles may have changed before the account's row was taken: look again.
+        self._permissions = None
+
+
+SYSTEM = Actor(user=None, system=True)

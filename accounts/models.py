@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.contrib.auth.models import AbstractUser, Group, UserManager
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower, Now
+
+from events.models import SealedModel
+from orchestrator.db.ids import uuid7
+from orchestrator.db.models import BaseModel
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from accounts.actors import Actor
+
+
+class User(AbstractUser):
+    """An account: a person, who signs in, or a service account, which only has tokens."""
+
+    class Kind(models.TextChoices):
+        PERSON = "person"
+        SERVICE = "service"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
+
+    objects: ClassVar[UserManager[User]] = UserManager()
+
+    class Meta(AbstractUser.Meta):  # type: ignore[name-defined]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("username"),
+                name="user_username_unique",
+                violation_error_message="An account of this name exists. Choose another name.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class RoleQuerySet(models.QuerySet["Role"]):
+    def of(self, user_id: UUID) -> RoleQuerySet:
+        return self.filter(group__user=user_id)
+
+
+class Role(BaseModel):
+    """What extends a Django group to a role: its permissions and its weight in the queue."""
+
+    group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="role")
+    shipped = models.BooleanField(default=False)
+    weight = models.PositiveSmallIntegerField(default=1)
+    permissions = models.JSONField(default=list)
+
+    objects = RoleQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.group.name
+
+    @property
+    def name(self) -> str:
+        return self.group.name
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def live(self) -> ApiTokenQuerySet:
+        """Return tokens that may be used now, by the database's clock."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
+
+    def visible_to(self, actor: Actor) -> ApiTokenQuerySet:
+        return self if actor.can("accounts.view") else self.filter(user=actor.user)
+
+
+class ApiToken(BaseModel):
+    """A key of an account for pipelines. Only its digest is kept; it can only narrow its account."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=100)
+    public_id = models.CharField(max_length=16, unique=True)
+    digest = models.CharField(max_length=64)
+    scopes = models.JSONField(default=list)
+    # Ids of the templates it may use; null means no narrowing. Templates live in a higher room.
+    templates = models.JSONField(null=True, default=None)
+    expires_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+    last_used_address = models.GenericIPAddressField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def prefix(self) -> str:
+        """What may be shown of the token, to tell it from others."""
+        return f"orc_{self.public_id}"
+
+
+class AuditQuerySet(models.QuerySet["AuditEvent"]):
+    def visible_to(self, actor: Actor) -> AuditQuerySet:
+        return self if actor.can("audit.view") else self.none()
+
+
+class AuditEvent(SealedModel):
+    """Who did what to which object. Names are copied, so that the record outlives what it names."""
+
+    class Outcome(models.TextChoices):
+        DONE = "done"
+        REFUSED = "refused"
+
+    action = models.CharField(max_length=60, db_index=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.DONE)
+    actor_id = models.UUIDField(null=True, db_index=True)
+    actor_name = models.CharField(max_length=150)
+    token_id = models.UUIDField(null=True)
+    token_name = models.CharField(max_length=100, default="")
+    address = models.CharField(max_length=45, default="")
+    request_id = models.CharField(max_length=64, default="")
+    subject = models.CharField(max_length=80)
+    subject_name = models.CharField(max_length=200, default="")
+    data = models.JSONField(default=dict)
+    previous_digest = models.CharField(max_length=64, default="", editable=False)
+    digest = models.CharField(max_length=64, default="", editable=False)
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["id"], name="audit_unsealed", condition=Q(sequence__isnull=True)
+            ),
+            models.Index(fields=["subject"], name="audit_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor_name} {self.action} {self.subject_name}"

@@ -1,0 +1,47 @@
+"""What may be allowed: every permission, what it means, and the token scope that a write needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Permission:
+    """`noun` is the token scope that covers it; `None` marks a permission that only reads."""
+
+    code: str
+    label: str
+    noun: str | None = None
+
+
+PERMISSIONS = {
+    permission.code: permission
+    for permission in [
+        Permission("hosts.view", "See hosts, their health, capacity and VMs"),
+        Permission("hosts.manage", "Enrol, hold, tag and remove hosts", "hosts"),
+        Permission("images.view", "See the image catalog and what hosts cache"),
+        Permission("images.manage", "Add catalog sources and images", "hosts"),
+        Permission("templates.view_all", "See every template and its grants"),
+        Permission("templates.manage", "Make, change and revoke every template; grant", "templates"),
+        Permission("vms.use", "Ask for VMs from granted templates; act on one's own", "vms"),
+        Permission("vms.view_all", "See everybody's VMs"),
+        Permission("vms.manage_all", "Act on everybody's VMs", "vms"),
+        Permission("jobs.view_all", "See everybody's jobs"),
+        Permission("accounts.view", "See users, service accounts, roles and their tokens"),
+        Permission("accounts.manage", "Manage users, service accounts, roles, tokens", "admin"),
+        Permission("audit.view", "Read the audit trail"),
+    ]
+}
+
+READS = frozenset(code for code, permission in PERMISSIONS.items() if permission.noun is None)
+ALL = frozenset(PERMISSIONS)
+
+# Scopes of an API token: `read` allows every read; a noun adds its writes; `admin` adds all.
+SCOPES = {
+    "read": "Every read that the account may do",
+    "vms": "Reads, and everything with VMs",
+    "templates": "Reads, and changes of templates and grants",
+    "hosts": "Reads, and changes of hosts and images",
+    "deployments": "Reads, and changes of deployments",
+    "admin": "Everything that the account may do",
+}

@@ -1,0 +1,80 @@
+"""What a revocation hits. Rooms above register here how it reaches their rows.
+
+`preview` lists what will be hit and `apply` does it, with the same argument, so that a page shows
+exactly what will happen. Entries run in the caller's transaction, after the revoked row was locked,
+and call no host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.refusals import Invalid
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from accounts.actors import Actor
+
+CHOICES = ("keep", "stop", "delete")
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """What is being revoked: `kind` is token, user, role, membership, grant, template or image.
+
+    `user_id` narrows a membership to one account.
+    """
+
+    kind: str
+    id: UUID
+    user_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One thing that a revocation reaches."""
+
+    kind: str  # "vm"
+    id: UUID
+    name: str
+    state: str
+    queued: bool  # waiting for a host: cancelled whatever is chosen for running VMs
+    owner: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+
+class Preview(Protocol):
+    def __call__(self, revoked: Revoked) -> list[Hit]: ...
+
+
+class Apply(Protocol):
+    def __call__(self, revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]: ...
+
+
+_entries: list[tuple[Preview, Apply]] = []
+
+
+def register(preview: Preview, apply: Apply) -> None:
+    """Add how revocations reach one room's rows."""
+    _entries.append((preview, apply))
+
+
+def preview(revoked: Revoked) -> list[Hit]:
+    """Return everything that revoking would hit now."""
+    return [hit for entry, _ in _entries for hit in entry(revoked)]
+
+
+def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
+    """Reach everything that the revocation hits; return it."""
+    return [hit for _, entry in _entries for hit in entry(revoked, running_vms, actor)]
+
+
+def check_choice(running_vms: str) -> str:
+    """Return the choice for running VMs, or raise `Invalid`."""
+    if running_vms not in CHOICES:
+        raise Invalid.field("running_vms", f"Choose one of: {', '.join(CHOICES)}.")
+    return running_vms

@@ -1,0 +1,142 @@
+"""Accounts: made, given roles, deactivated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from accounts import revocation
+from accounts.audit import audit
+from accounts.models import Role, User
+from events.publishing import publish
+from orchestrator.refusals import Conflict, Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from accounts.actors import Actor
+
+
+def create_user(
+    actor: Actor,
+    *,
+    username: str,
+    roles: Sequence[Role],
+    email: str = "",
+    password: str = "",
+    kind: User.Kind = User.Kind.PERSON,
+) -> User:
+    """Make an account. A person without a password cannot sign in until one is set.
+
+    Raises `Forbidden` without the permission to manage accounts, `Invalid` for a bad or taken name
+    or a weak password.
+    """
+    actor.require("accounts.manage")
+    user = User(username=username.strip(), email=email, kind=kind)
+    if kind == User.Kind.SERVICE and password:
+        raise Invalid.field("password", "A service account has tokens, not a password.")
+    try:
+        if password:
+            validate_password(password, user)
+            user.set_password(password)
+        else:
+            user.set_unusable_password()
+        user.full_clean(exclude=["password"])
+    except ValidationError as error:
+        raise from_validation(error) from None
+    with transaction.atomic():
+        actor.take()
+        actor.require("accounts.manage")
+        user.save(force_insert=True)
+        user.groups.set([role.group_id for role in roles])
+        audit(
+            actor,
+            "user.created",
+            f"user:{user.pk}",
+            user.username,
+            data={"kind": kind, "roles": [role.name for role in roles]},
+        )
+        publish("user.created", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+    return user
+
+
+def set_roles(
+    actor: Actor, user: User, roles: Sequence[Role], *, running_vms: str = "keep"
+) -> None:
+    """Give `user` exactly these roles. Roles taken away act at once, as a revocation does."""
+    revocation.check_choice(running_vms)
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        locked = User.objects.select_for_update().get(pk=user.pk)
+        before = {role.group_id: role for role in Role.objects.of(user.pk).select_related("group")}
+        after = {role.group_id: role for role in roles}
+        if before.keys() == after.keys():
+            return
+        locked.groups.set(after)
+        _keep_an_administrator()
+        hits = [
+            hit
+            for group_id, role in before.items()
+            if group_id not in after
+            for hit in revocation.apply(
+                revocation.Revoked("membership", role.pk, user.pk), running_vms, actor
+            )
+        ]
+        audit(
+            actor,
+            "user.roles_changed",
+            f"user:{user.pk}",
+            user.username,
+            data={
+                "before": sorted(role.name for role in before.values()),
+                "after": sorted(role.name for role in after.values()),
+                "hit": [str(hit) for hit in hits],
+            },
+        )
+        publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+
+
+def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "keep") -> None:
+    """Activate or deactivate an account. Deactivating ends its sessions and all it has queued."""
+    revocation.check_choice(running_vms)
+    actor.require("accounts.manage")
+    if not active and user.pk == actor.user_id:
+        raise Conflict("You cannot deactivate your own account. Ask another administrator.")
+    with transaction.atomic():
+        locked = User.objects.select_for_update().get(pk=user.pk)
+        if locked.is_active == active:
+            return
+        locked.is_active = active
+        locked.save(update_fields=["is_active"])
+        hits = []
+        if not active:
+            _keep_an_administrator()
+            hits = revocation.apply(revocation.Revoked("user", user.pk), running_vms, actor)
+        user.is_active = active
+        audit(
+            actor,
+            "user.activated" if active else "user.deactivated",
+            f"user:{user.pk}",
+            user.username,
+            data={"hit": [str(hit) for hit in hits]},
+        )
+        publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+
+
+def _keep_an_administrator() -> None:
+    if not User.objects.filter(
+        groups__name="Administrator", is_active=True, kind=User.Kind.PERSON
+    ).exists():
+        raise Conflict("This would leave no administrator. Make somebody else one first.")
+
+
+def from_validation(error: ValidationError) -> Invalid:
+    """Return Django's validation error as a refusal."""
+    errors = (
+        error.message_dict if hasattr(error, "error_dict") else {"password": list(error.messages)}
+    )
+    first = next(iter(errors.values()))[0]
+    return Invalid(first, errors={field: list(texts) for field, texts in errors.items()})

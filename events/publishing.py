@@ -1,0 +1,28 @@
+"""`publish()`: say what happened, in the transaction in which it happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from events.models import Event
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def publish(
+    kind: str,
+    subject: str,
+    data: dict[str, Any] | None = None,
+    *,
+    permission: str,
+    owner_id: UUID | None = None,
+) -> None:
+    """Store the event `kind` of `subject` (`vm:<id>`) in the caller's transaction.
+
+    Those who have `permission`, and the account `owner_id`, may see it. It reaches listeners once
+    the sealer has numbered it.
+    """
+    Event.objects.create(
+        kind=kind, subject=subject, data=data or {}, permission=permission, owner_id=owner_id
+    )
