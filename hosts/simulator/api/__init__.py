@@ -1,0 +1,8 @@
+"""The HTTP API of a host. Importing this package registers every route."""
+
+from __future__ import annotations
+
+from hosts.simulator.api import jobs, machines, snapshots, system
+from hosts.simulator.api.routing import answer
+
+__all__ = ["answer", "jobs", "machines", "snapshots", "system"]
