@@ -1,0 +1,332 @@
+"""What every host driver offers: the protocol, the values it returns and the one error it raises.
+
+Nothing in here knows how a host is spoken to. Units: memory in MiB, disk in GiB, durations in
+seconds, moments aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from .addresses import normalise_fingerprint as normalise_fingerprint
+from .addresses import normalise_url as normalise_url
+
+Architecture = Literal["arm64", "x86_64"]
+VMType = Literal["pvm", "macvm"]
+
+MACOS_GUEST_LIMIT = 2
+"""macOS guests that may run at once on one Mac with Apple silicon (contract 3.1)."""
+
+
+class ErrorKind(StrEnum):
+    """Why a call to a host did not work. Each kind has one cause and one thing to do about it."""
+
+    NAME_NOT_FOUND = "name_not_found"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    TLS_UNTRUSTED = "tls_untrusted"
+    CREDENTIALS = "credentials"
+    NOT_DEVOPS = "not_devops"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    BAD_ANSWER = "bad_answer"
+    NOT_FOUND = "not_found"
+    REJECTED = "rejected"
+    """The host understood and said no: any 4xx that has no kind of its own."""
+    HOST_FAILED = "host_failed"
+    """5xx."""
+    TOO_LARGE = "too_large"
+    DISCONNECTED = "disconnected"
+    """The connection was made and then lost."""
+
+
+_PERMANENT = frozenset(
+    {
+        ErrorKind.TLS_UNTRUSTED,
+        ErrorKind.CREDENTIALS,
+        ErrorKind.NOT_DEVOPS,
+        ErrorKind.UNSUPPORTED_VERSION,
+        ErrorKind.NOT_FOUND,
+        ErrorKind.REJECTED,
+        ErrorKind.TOO_LARGE,
+    }
+)
+
+
+class HostError(Exception):
+    """A call to a host did not work.
+
+    `message` is a sentence for people that says what to do and holds no secret. `permanent` means
+    that sending the same again is useless until somebody changes something. `outcome_unknown` means
+    that the host may have done what it was asked to (principle 4: unknown is not failed).
+    `fingerprint` comes with TLS_UNTRUSTED: the SHA-256 of the certificate that was shown.
+    """
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        permanent: bool | None = None,
+        outcome_unknown: bool = False,
+        fingerprint: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+        self.permanent = kind in _PERMANENT if permanent is None else permanent
+        self.outcome_unknown = outcome_unknown
+        self.fingerprint = fingerprint
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a host is and how to log in: a user name with password, or an API key.
+
+    `url` is the base that `normalise_url` returns. `api_key` is `key:secret` as typed, or that in
+    base64 already. `tls_fingerprint` pins the certificate: only the one with exactly this SHA-256
+    is accepted, whoever signed it. The secrets do not show in `repr`.
+    """
+
+    url: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    tls_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each kind of call may take in all, in seconds, and how large an answer may be.
+
+    A login, when one is needed, has its own limit on top.
+    """
+
+    login_seconds: float = 10
+    probe_seconds: float = 3
+    read_seconds: float = 10
+    list_seconds: float = 20
+    create_seconds: float = 20
+    """Handing over an asynchronous create; the work goes on after it."""
+    create_sync_seconds: float = 5 * 3600
+    """A synchronous create pulls the image while the call is held open (contract 1.3)."""
+    clone_seconds: float = 600
+    state_seconds: float = 150
+    """Start, stop, delete, configure."""
+    execute_margin_seconds: float = 15
+    """Added to the time that the command itself is given."""
+    max_answer_bytes: int = 32 * 1024 * 1024
+
+
+DEFAULT_LIMITS = Limits()
+CREATE_LIMIT_SECONDS = DEFAULT_LIMITS.create_seconds
+CREATE_SYNC_LIMIT_SECONDS = DEFAULT_LIMITS.create_sync_seconds
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine and what runs on it. `reserved_*` is what the host keeps for itself."""
+
+    architecture: Architecture
+    cpu_brand: str
+    total_cpus: int
+    reserved_cpus: int
+    total_memory_mib: int
+    reserved_memory_mib: int
+    total_disk_gib: int
+    reserved_disk_gib: int
+    free_disk_gib: int
+    macos_slots: int
+    devops_version: str
+    os_name: str
+    os_version: str
+    desktop_version: str
+    licensed: bool
+    hardware_id: str
+    """Tells the same machine under another URL; empty when the host has none to show."""
+    modules: tuple[str, ...]
+    cache_enabled: bool
+    shared_volume: bool | None
+    """Whether VMs and cache share a volume; None = the host does not say."""
+    clock_offset_seconds: float | None
+    """Host clock minus ours, to about a second; None = the host sends no Date."""
+
+
+@dataclass(frozen=True)
+class RemoteVM:
+    """A VM as its host lists it. `state` is the host's word in lower case."""
+
+    id: str
+    name: str
+    state: str
+    type: VMType
+    os: str
+    cpus: int
+    memory_mib: int
+    disk_gib: int
+    ip_address: str | None
+    user: str
+
+
+@dataclass(frozen=True)
+class VMStatus:
+    id: str
+    state: str
+    ip_address: str | None
+
+
+@dataclass(frozen=True)
+class HostJob:
+    """The host's own job behind an asynchronous call; `progress` is 0 to 100."""
+
+    id: str
+    state: str
+    progress: int
+    message: str
+    error: str
+    vm_id: str | None
+    vm_name: str | None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in {"completed", "failed", "skipped"}
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == "completed"
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    catalog_id: str
+    version: str
+    architecture: str
+    size_mib: int
+    type: str
+    cached_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class CreateSpec:
+    """A VM to be made from a catalog image.
+
+    `connection` (secret) or else `catalog_manager_id` says where the catalog is.
+    """
+
+    name: str
+    architecture: str
+    catalog_id: str
+    version: str
+    connection: str = field(repr=False)
+    type: VMType
+    cpus: int
+    memory_mib: int
+    start: bool
+    owner: str = ""
+    catalog_manager_id: str = ""
+
+
+@dataclass(frozen=True)
+class CreateAnswer:
+    """Either the host's job to follow, or, from a host without jobs, the id of the finished VM."""
+
+    host_job_id: str | None
+    vm_id: str | None
+
+
+@dataclass(frozen=True)
+class ExecuteResult:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All that a host says about itself. `images` is None when it has no cache."""
+
+    hardware: Hardware
+    vms: tuple[RemoteVM, ...]
+    images: tuple[CachedImage, ...] | None
+
+
+class Driver(Protocol):
+    """Calls to one host, for threads. Every method raises `HostError` and nothing else."""
+
+    def probe(self) -> float:
+        """Ask for a sign of life; returns the latency in milliseconds."""
+
+    def hardware(self) -> Hardware:
+        """Read the machine; also proves the credentials and the version."""
+
+    def list_vms(self) -> tuple[RemoteVM, ...]:
+        """All VMs of the host: complete, or an error."""
+
+    def read_vm(self, vm_id: str) -> RemoteVM:
+        """One VM by its id on the host."""
+
+    def status(self, vm_id: str) -> VMStatus:
+        """State and address of a VM, cheaper than `read_vm`."""
+
+    def create(self, spec: CreateSpec, job_id: str) -> CreateAnswer:
+        """Have a VM made. `job_id` becomes the host job's id; without jobs the host blocks."""
+
+    def clone(self, source_id: str, name: str) -> str:
+        """Clone a VM of this host; returns the id of the new one."""
+
+    def configure(self, vm_id: str, cpus: int, memory_mib: int) -> None:
+        """Set the size of a stopped VM."""
+
+    def start(self, vm_id: str) -> None:
+        """Start a VM."""
+
+    def suspend(self, vm_id: str) -> None:
+        """Suspend a running VM to disk."""
+
+    def resume(self, vm_id: str) -> None:
+        """Let a suspended VM run on."""
+
+    def stop(self, vm_id: str, force: bool) -> None:
+        """Shut a VM down, or switch it off with `force`."""
+
+    def delete(self, vm_id: str, force: bool) -> None:
+        """Delete a VM; a running one only with `force`. Absence is proven by a later list only."""
+
+    def execute(
+        self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
+    ) -> ExecuteResult:
+        """Run a command in a VM; a non-zero exit code is a result, not an error."""
+
+    def read_job(self, job_id: str) -> HostJob:
+        """A host job; NOT_FOUND when the host does not know it (any more)."""
+
+    def cached_images(self) -> tuple[CachedImage, ...] | None:
+        """What the host has cached; None when it has no cache."""
+
+    def inventory(self) -> Inventory:
+        """Hardware, VMs and cached images."""
+
+    def close(self) -> None:
+        """Let go of what only this driver holds."""
+
+
+class AsyncDriver(Protocol):
+    """The two calls of the poller, for an event loop. Both raise `HostError` and nothing else."""
+
+    async def probe(self) -> float:
+        """Ask for a sign of life; returns the latency in milliseconds."""
+
+    async def inventory(self) -> Inventory:
+        """Hardware, VMs and cached images."""
+
+    async def aclose(self) -> None:
+        """Close the connections; call it in the loop that made them."""

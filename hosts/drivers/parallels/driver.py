@@ -1,0 +1,152 @@
+"""The driver's two faces: blocking calls for jobs and pages, awaitable ones for the poller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from hosts.drivers.base import (
+    DEFAULT_LIMITS,
+    CachedImage,
+    Connection,
+    CreateAnswer,
+    CreateSpec,
+    ExecuteResult,
+    Hardware,
+    HostError,
+    HostJob,
+    Inventory,
+    Limits,
+    RemoteVM,
+    VMStatus,
+)
+
+from . import calls
+from .calls import Call
+from .session import Conversation, Session
+from .tokens import tokens
+from .transport import AsyncTransport, Transport
+
+T = TypeVar("T")
+
+
+class ParallelsDriver:
+    """A host that speaks the DevOps API; see `base.Driver`. Threads may share one."""
+
+    def __init__(self, connection: Connection, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._session = Session(connection, limits)
+        self._limits = limits
+        self._transport = Transport(connection.tls_fingerprint, limits.max_answer_bytes)
+
+    def probe(self) -> float:
+        return self._hold(self._session.perform(calls.probe(self._limits)))
+
+    def hardware(self) -> Hardware:
+        return self._run(self._session.hardware())
+
+    def list_vms(self) -> tuple[RemoteVM, ...]:
+        return self._call(calls.list_vms(self._limits))
+
+    def read_vm(self, vm_id: str) -> RemoteVM:
+        return self._call(calls.read_vm(vm_id, self._limits))
+
+    def status(self, vm_id: str) -> VMStatus:
+        return self._call(calls.status(vm_id, self._limits))
+
+    def create(self, spec: CreateSpec, job_id: str) -> CreateAnswer:
+        return self._run(self._session.create(spec, job_id))
+
+    def clone(self, source_id: str, name: str) -> str:
+        return self._call(calls.clone(source_id, name, self._limits))
+
+    def configure(self, vm_id: str, cpus: int, memory_mib: int) -> None:
+        self._call(calls.configure(vm_id, cpus, memory_mib, self._limits))
+
+    def start(self, vm_id: str) -> None:
+        self._call(calls.start(vm_id, self._limits))
+
+    def suspend(self, vm_id: str) -> None:
+        self._call(calls.suspend(vm_id, self._limits))
+
+    def resume(self, vm_id: str) -> None:
+        self._call(calls.resume(vm_id, self._limits))
+
+    def stop(self, vm_id: str, force: bool) -> None:
+        self._call(calls.stop(vm_id, force, self._limits))
+
+    def delete(self, vm_id: str, force: bool) -> None:
+        self._call(calls.delete(vm_id, force, self._limits))
+
+    def execute(
+        self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
+    ) -> ExecuteResult:
+        return self._call(calls.execute(vm_id, command, environment, timeout_seconds, self._limits))
+
+    def read_job(self, job_id: str) -> HostJob:
+        return self._call(calls.read_job(job_id, self._limits))
+
+    def cached_images(self) -> tuple[CachedImage, ...] | None:
+        return self._run(self._session.cached_images())
+
+    def inventory(self) -> Inventory:
+        return self._run(self._session.inventory())
+
+    def close(self) -> None:
+        """Nothing to let go: connections belong to the process's shared client."""
+
+    def _call(self, call: Call[T]) -> T:
+        return self._run(self._session.perform(call))
+
+    def _run(self, conversation: Conversation[T]) -> T:
+        """Hold a conversation that may need a token; threads that need the same one share it."""
+        connection = self._session.connection
+        if not connection.api_key and tokens.get(connection) is None:
+            with tokens.one_login(connection, self._limits.login_seconds):
+                self._hold(self._session.log_in_first())
+        return self._hold(conversation)
+
+    def _hold(self, conversation: Conversation[T]) -> T:
+        try:
+            request = next(conversation)
+            while True:
+                try:
+                    answer = self._transport.send(request)
+                except HostError as error:
+                    request = conversation.throw(error)
+                else:
+                    request = conversation.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+class AsyncParallelsDriver:
+    """The poller's view of such a host; see `base.AsyncDriver`. For one task at a time."""
+
+    def __init__(self, connection: Connection, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._session = Session(connection, limits)
+        self._limits = limits
+        self._transport = AsyncTransport(connection.tls_fingerprint, limits.max_answer_bytes)
+
+    async def probe(self) -> float:
+        return await self._hold(self._session.perform(calls.probe(self._limits)))
+
+    async def inventory(self) -> Inventory:
+        return await self._hold(self._session.inventory())
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _hold(self, conversation: Conversation[T]) -> T:
+        try:
+            request = next(conversation)
+            while True:
+                try:
+                    answer = await self._transport.send(request)
+                except HostError as error:
+                    request = conversation.throw(error)
+                else:
+                    request = conversation.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
