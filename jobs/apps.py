@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    """Durable work."""
+
+    name = "jobs"
+
+    def ready(self) -> None:
+        from jobs.models import Job
+        from orchestrator.web import waiting
+
+        waiting.register(Job.objects.which_ended)

@@ -1,0 +1,59 @@
+"""The bell: tells a worker that a job is due. The only place that sends a message.
+
+It may be lost, doubled or late; the sweeper rings again. It never fails its caller.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from celery import current_app
+from django.db import transaction
+from django.db.models.functions import Now
+
+from jobs.models import Job
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+log = structlog.get_logger(__name__)
+
+# After a lost bell this process rings none for a moment: with the broker away each try costs the
+# caller half a second, and the sweeper will ring anyway.
+QUIET_SECONDS = 2.0
+_quiet = threading.Lock()
+_quiet_until = 0.0
+
+
+def ring(job_id: UUID, queue: str, *, delay: float = 0) -> None:
+    """Ring for the job when the current transaction has committed, `delay` seconds later."""
+
+    def on_commit() -> None:
+        if _send("jobs.tasks.run_job", (str(job_id),), queue, delay) and not delay:
+            Job.objects.filter(pk=job_id).update(rung_at=Now())
+
+    transaction.on_commit(on_commit, robust=True)
+
+
+def ring_tick(task: str) -> None:
+    """Ring for a recurring task (`vms.tasks.place`) on commit, instead of waiting for its beat."""
+    transaction.on_commit(lambda: _send(task, (), Job.Queue.STEPS), robust=True)
+
+
+def _send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> bool:
+    global _quiet_until  # noqa: PLW0603 - one switch for the process
+    if time.monotonic() < _quiet_until:
+        return False
+    try:
+        current_app.send_task(
+            task, args, queue=queue, retry=False, countdown=delay or None, ignore_result=True
+        )
+    except Exception as error:  # the broker's errors have no common base class
+        with _quiet:
+            _quiet_until = time.monotonic() + QUIET_SECONDS
+        log.warning("bell.lost", task=task, args=args, error=type(error).__name__)
+        return False
+    return True

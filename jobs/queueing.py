@@ -1,0 +1,146 @@
+"""Putting work into the queue, and asking it to stop."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from accounts.audit import audit
+from events.publishing import publish
+from jobs import bell
+from jobs.handlers import handler_of
+from jobs.models import Job
+from orchestrator.refusals import Conflict
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
+
+PARKED = datetime(9999, 1, 1, tzinfo=UTC)  # the `run_after` of a job that waits to be woken
+
+
+def enqueue(
+    kind: str,
+    subject: str,
+    actor: Actor,
+    *,
+    payload: dict[str, Any] | None = None,
+    lane: str = "",
+    unique_key: str | None = None,
+    message: str = "",
+    parked: bool = False,
+) -> Job:
+    """Store a job in the caller's transaction and ring for it on commit.
+
+    With a `unique_key`, an open job that has it is returned instead of a second one. A `parked` job
+    waits until `proceed` (or a cancellation) wakes it.
+    """
+    handler = handler_of(kind)
+    if unique_key and (found := Job.objects.open().filter(unique_key=unique_key).first()):
+        return found
+    job = Job(
+        kind=kind,
+        subject=subject,
+        payload=payload or {},
+        step=handler.first,
+        queue=Job.Queue.CALLS if handler.first in handler.calls else Job.Queue.STEPS,
+        lane=lane,
+        unique_key=unique_key,
+        message=message,
+        actor=actor.user,
+        token=actor.token,
+        request_id=actor.request_id,
+    )
+    if parked:
+        job.run_after = PARKED
+    try:
+        with transaction.atomic():
+            job.save(force_insert=True)
+    except IntegrityError:
+        if unique_key and (found := Job.objects.open().filter(unique_key=unique_key).first()):
+            return found
+        raise
+    announce(job)
+    if not parked:
+        bell.ring(job.pk, job.queue)
+    return job
+
+
+def proceed(job: Job, step: str, *, lane: str = "") -> bool:
+    """Wake a parked job at `step`; return whether it was parked (not cancelled meanwhile)."""
+    queue = Job.Queue.CALLS if step in handler_of(job.kind).calls else Job.Queue.STEPS
+    woken = Job.objects.filter(
+        pk=job.pk, state=Job.State.QUEUED, lease_until=None, run_after=PARKED
+    ).update(step=step, queue=queue, lane=lane, run_after=Now(), message="")
+    if woken:
+        bell.ring(job.pk, queue)
+    return bool(woken)
+
+
+def announce(job: Job) -> None:
+    """Publish that the job changed."""
+    publish(
+        "job.changed",
+        f"job:{job.pk}",
+        {"kind": job.kind, "state": job.state, "subject": job.subject, "progress": job.progress},
+        permission="jobs.view_all",
+        owner_id=job.actor_id,
+    )
+
+
+def request_cancel(job: Job, *, reason: str = "") -> bool:
+    """Ask an open job to stop; return whether it will. Its handler undoes what is under way."""
+    asked = (
+        Job.objects.open()
+        .filter(pk=job.pk)
+        .exclude(state=Job.State.CANCELLING)
+        .update(
+            state=Job.State.CANCELLING,
+            message=reason[:300],
+            run_after=Now(),  # a step that is running ends first and then finds this state
+        )
+    )
+    if asked:
+        job.refresh_from_db()
+        announce(job)
+        bell.ring(job.pk, job.queue)
+    return bool(asked)
+
+
+def cancel(actor: Actor, job: Job) -> Job:
+    """Cancel a job at somebody's wish. Raises `Conflict` when it has ended or cannot be cancelled."""
+    if not handler_of(job.kind).cancellable:
+        raise Conflict("This kind of job cannot be cancelled: it ends by itself.")
+    with transaction.atomic():
+        if not request_cancel(job, reason=f"Cancelled by {actor.name}."):
+            raise Conflict("This job has ended already.")
+        audit(actor, "job.cancelled", f"job:{job.pk}", job.kind, data={"subject": job.subject})
+    return job
+
+
+def record_done(
+    kind: str,
+    subject: str,
+    actor: Actor,
+    *,
+    result: dict[str, Any] | None = None,
+    message: str = "",
+) -> Job:
+    """Store the job of a verb that was finished within its request, so that every verb has one."""
+    job = Job.objects.create(
+        kind=kind,
+        subject=subject,
+        step="",
+        state=Job.State.DONE,
+        progress=100,
+        result=result or {},
+        message=message,
+        actor=actor.user,
+        token=actor.token,
+        request_id=actor.request_id,
+        finished_at=Now(),
+    )
+    announce(job)
+    return job
