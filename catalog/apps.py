@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class CatalogConfig(AppConfig):
+    """Images, where they come from, and what hosts cache of them."""
+
+    name = "catalog"
+
+    def ready(self) -> None:
+        from catalog import caches, images
+        from hosts import lifecycle
+        from jobs import handlers
+
+        lifecycle.register(inventory=caches.record)
+        handlers.register_at_once(*images.VERBS)

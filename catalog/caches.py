@@ -1,0 +1,34 @@
+"""What hosts have cached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalog.models import HostImage
+
+if TYPE_CHECKING:
+    from hosts.lifecycle import Listing
+    from hosts.models import Host
+
+
+def record(host: Host, listing: Listing) -> set[str]:
+    """Store what the host listed of its cache, in the transaction that records its inventory."""
+    images = listing.inventory.images
+    if images is None:
+        return set()
+    HostImage.objects.filter(host=host).delete()
+    rows = {
+        (image.catalog_id.upper(), image.version, image.architecture): image for image in images
+    }
+    HostImage.objects.bulk_create(
+        HostImage(
+            host=host,
+            catalog_id=catalog_id,
+            version=version,
+            architecture=architecture,
+            size_mib=image.size_mib,
+            seen_at=listing.began_at,
+        )
+        for (catalog_id, version, architecture), image in rows.items()
+    )
+    return set()

@@ -1,0 +1,89 @@
+"""The cast: Alice administers and grants, Bob develops and is granted, Charlie is nobody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.simulation import Simulation, simulated_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from accounts.actors import Actor
+    from accounts.models import User
+
+
+def _account(name: str, *roles: str) -> User:
+    from django.contrib.auth.models import Group
+
+    from accounts.models import User
+    from accounts.roles import sync_shipped_roles
+
+    sync_shipped_roles()
+    user = User.objects.create_user(username=name, password="correct horse battery")
+    user.groups.set(Group.objects.filter(name__in=roles))
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """An Administrator."""
+    return _account("alice", "Administrator")
+
+
+@pytest.fixture
+def olga(db: None) -> User:
+    """An Operator."""
+    return _account("olga", "Operator")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """A Developer."""
+    return _account("bob", "Developer")
+
+
+@pytest.fixture
+def audrey(db: None) -> User:
+    """An Auditor."""
+    return _account("audrey", "Auditor")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Somebody with an account and no role."""
+    return _account("charlie")
+
+
+@pytest.fixture
+def actor_of() -> Callable[[User], Actor]:
+    """Return the actor of an account, as a page's session makes it."""
+    from accounts.actors import Actor
+
+    def make(user: User) -> Actor:
+        return Actor(user=user, address="127.0.0.1")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def simulation() -> Iterator[Simulation]:
+    """Three simulated hosts, shared by the session. Use `hosts_of_simulation` for a clean start."""
+    with simulated_hosts(3) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_bells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ring no bells in tests without a broker: the sweeper, or the test, runs what is due."""
+    if "broker" not in request.fixturenames:
+        monkeypatch.setattr("jobs.bell._send", lambda *args, **kwargs: False)
+        monkeypatch.setattr("orchestrator.web.wake.wake", lambda name: None)
+
+
+@pytest.fixture(autouse=True)
+def _fast_passwords(settings: Any) -> None:
+    """Hash test passwords quickly: the product's hasher is slow on purpose."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

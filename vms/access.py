@@ -1,0 +1,136 @@
+"""Who may use which template, taken in the transaction that relies on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from accounts.models import ApiToken
+from catalog.models import Image
+from orchestrator.db.locks import take
+from orchestrator.refusals import Forbidden, NotFound
+from vms.models import Grant, Template, VirtualMachine
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
+
+TEMPLATE_REVOKED = "This template was revoked. Ask for another one."
+IMAGE_REVOKED = "Every image of this template was revoked or tainted. Ask the template's owner."
+
+
+def take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]]:
+    """Take images, template and grant, in this order, until the transaction ends.
+
+    The caller has taken account and token before (`actor.take`). Returns the grant relied on: the
+    direct one first, then the one that lasts longest. Raises `NotFound` for what the actor may not
+    see, `Forbidden` with a code for what they may see but not use.
+    """
+    if not Template.objects.visible_to(actor).filter(pk=template.pk).exists():
+        raise NotFound("There is no such template.")
+    if not actor.may_use_template(template.pk):
+        raise Forbidden("This token is narrowed to other templates.", code="token_scope")
+    images = [
+        image
+        for image in template.images.order_by("architecture")
+        if take(Image.objects.usable().filter(pk=image.pk))
+    ]
+    if not images and not template.clone_of:
+        raise Forbidden(IMAGE_REVOKED, code="image_revoked")
+    if not take(Template.objects.live().filter(pk=template.pk)):
+        raise Forbidden(TEMPLATE_REVOKED, code="template_revoked")
+    return _take_grant(actor, template), images
+
+
+def _take_grant(actor: Actor, template: Template) -> Grant:
+    mine = template.grants.for_user(actor.user_id)
+    live = list(
+        mine.live().order_by(
+            F("user").asc(nulls_last=True), F("expires_at").desc(nulls_first=True), "id"
+        )
+    )
+    full: Grant | None = None
+    for grant in live:
+        if grant.maximum_vms is None:
+            if take(Grant.objects.live().filter(pk=grant.pk)):
+                return grant
+        # The UPDATE is the taking: it waits for a revocation in flight and then looks again.
+        elif (
+            Grant.objects.live()
+            .filter(pk=grant.pk, vms__lt=F("maximum_vms"))
+            .update(vms=F("vms") + 1)
+        ):
+            return grant
+        elif Grant.objects.live().filter(pk=grant.pk).exists():
+            full = grant
+    if full:
+        raise Forbidden(
+            f"Your grant allows {full.maximum_vms} VMs of this template at once, and they are all "
+            "in use. Delete one, or ask for a larger grant.",
+            code="limit_reached",
+        )
+    if mine.filter(revoked_at__isnull=False).exists():
+        raise Forbidden(
+            "Your grant for this template was revoked. Ask its owner for a new one.",
+            code="grant_revoked",
+        )
+    if mine.exists():
+        raise Forbidden(
+            "Your grant for this template has expired. Ask its owner for a new one.",
+            code="grant_expired",
+        )
+    raise Forbidden(
+        "You may see this template but have no grant to use it. Ask its owner for one.",
+        code="level_too_low",
+    )
+
+
+def why_not_any_more(vm: VirtualMachine) -> str:
+    """Return why `vm` may no longer be placed, created or started; empty when it may.
+
+    Jobs ask this before each of these steps. Stop and delete are never refused for it.
+    """
+    if vm.requested_by is None or not vm.requested_by.is_active:
+        return "The account that asked for it was deactivated."
+    if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
+        return "The token that asked for it was revoked or has expired."
+    if not Grant.objects.live().filter(pk=vm.grant_id).exists():
+        return "The grant that allowed it was revoked or has expired."
+    grant = Grant.objects.get(pk=vm.grant_id)
+    if grant.role_id and not grant.role.group.user_set.filter(pk=vm.requested_by_id).exists():  # type: ignore[union-attr]
+        return "The role whose grant allowed it was taken away."
+    template = vm.template
+    if not Template.objects.live().filter(pk=template.pk).exists():
+        return "Its template was revoked."
+    if not template.clone_of and not template.images.usable().exists():
+        return "Every image of its template was revoked or tainted."
+    return ""
+
+
+def may_manage(actor: Actor, template: Template) -> bool:
+    """Return whether the actor may change and grant `template`: by role, or by a grant to manage."""
+    if actor.can("templates.manage"):
+        return True
+    if not actor.in_scope("templates") or not actor.may_use_template(template.pk):
+        return False
+    return (
+        template.grants.live().managing().for_user(actor.user_id).filter(template=template).exists()
+    )
+
+
+def require_manage(actor: Actor, template: Template) -> None:
+    """Raise `NotFound` or `Forbidden` unless the actor may change and grant `template`."""
+    if not Template.objects.visible_to(actor).filter(pk=template.pk).exists():
+        raise NotFound("There is no such template.")
+    if may_manage(actor, template):
+        return
+    actor.require_scope("templates")
+    raise Forbidden(
+        "You may use this template but not manage it. Ask its owner.", code="level_too_low"
+    )
+
+
+def expired_grants() -> Q:
+    """Return the condition on grants whose expiry has not been acted on."""
+    return Q(expires_at__lte=Now(), expiry_applied=False, revoked_at=None)

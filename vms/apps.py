@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class VmsConfig(AppConfig):
+    """Templates and grants, VMs, placement, leases."""
+
+    name = "vms"
+
+    def ready(self) -> None:
+        from accounts import revocation
+        from catalog import images
+        from hosts import lifecycle
+        from jobs import handlers
+        from vms import creation, ending, reconciliation, revocations, verbs
+
+        handlers.register("vm.create", creation.CreateHandler())
+        handlers.register("vm.delete", ending.DeleteHandler())
+        handlers.register("placement.settle", ending.SettleHandler())
+        handlers.register("vm.start", verbs.StartHandler())
+        handlers.register("vm.stop", verbs.StopHandler())
+        handlers.register("vm.suspend", verbs.SuspendHandler())
+        handlers.register("vm.execute", verbs.ExecuteHandler())
+        handlers.register_at_once("vm.extend", "template.revoke", "grant.revoke")
+        revocation.register(revocations.preview, revocations.apply)
+        images.register(revocations.preview_image, revocations.apply_image)
+        lifecycle.register(
+            inventory=reconciliation.on_inventory,
+            removal=reconciliation.before_removal,
+            health=reconciliation.on_health_change,
+        )

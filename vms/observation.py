@@ -1,0 +1,38 @@
+"""Writing what a host said of a VM: observed columns only, never intent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models.functions import Now
+
+from vms.lifecycle import announce
+from vms.models import VirtualMachine
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def seen(
+    vm: VirtualMachine, state: str, ip_address: str | None, *, began_at: datetime | None = None
+) -> None:
+    """Store the host's word for the VM's state, and its address.
+
+    With `began_at` (a list's request began then) nothing is written when the VM was moved later:
+    what a list saw before a click must not undo the click.
+    """
+    rows = VirtualMachine.objects.filter(pk=vm.pk)
+    if began_at is not None:
+        rows = rows.filter(changed_at__lt=began_at)
+    ip_address = ip_address or ""
+    changed = (vm.observed_state, vm.ip_address) != (state, ip_address)
+    if not rows.update(
+        observed_state=state,
+        observed_at=Now() if began_at is None else began_at,
+        ip_address=ip_address,
+        missing_since=None,
+    ):
+        return
+    vm.observed_state, vm.ip_address = state, ip_address
+    if changed:
+        announce(vm)

@@ -1,0 +1,102 @@
+"""Reading what the rules need: hosts and wishes, in a few queries for a whole pass."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db.models import Count
+from django.utils import timezone
+
+from catalog.models import HostImage
+from hosts.capacity import Size
+from hosts.models import RESOURCES, Health, Host, HostVM
+from vms.models import Placement, Template
+from vms.placement.rules import HostView, ImageView, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+    from hosts.models import HostCapacity
+    from vms.models import VirtualMachine
+
+FAILURE_WINDOW = timedelta(minutes=10)
+
+
+def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -> list[HostView]:
+    """Return every present host (or one) as placement sees it. Five queries."""
+    hosts = Host.objects.present().for_page()
+    if host_id:
+        hosts = hosts.filter(pk=host_id)
+    cached: dict[UUID, set[tuple[str, str, str]]] = defaultdict(set)
+    for host, *key in HostImage.objects.values_list(
+        "host_id", "catalog_id", "version", "architecture"
+    ):
+        cached[host].add((key[0], key[1], key[2]))
+    names: dict[UUID, set[str]] = defaultdict(set)
+    if sources := set(clone_sources) - {""}:
+        for host, name in HostVM.objects.filter(name__in=sources).values_list("host_id", "name"):
+            names[host].add(name)
+    failures = dict(
+        Placement.objects.filter(failed=True, closed_at__gt=timezone.now() - FAILURE_WINDOW)
+        .values_list("host_id")
+        .annotate(Count("id"))
+    )
+    return [
+        HostView(
+            id=host.pk,
+            name=host.name,
+            healthy=host.status.health == Health.HEALTHY,
+            health=host.status.health,
+            architecture=host.status.architecture,
+            tags=frozenset(host.tags),
+            holds=tuple(str(hold) for hold in host.live_holds),  # type: ignore[attr-defined]
+            **room(host.capacity),
+            latency_ms=host.status.latency_ms,
+            cached=frozenset(cached[host.pk]),
+            vm_names=frozenset(names[host.pk]),
+            recent_failures=failures.get(host.pk, 0),
+        )
+        for host in hosts
+    ]
+
+
+def room(capacity: HostCapacity) -> dict[str, object]:
+    """Return the fields of a HostView that come from its capacity."""
+    return {
+        "total": {
+            resource: getattr(capacity, f"{resource}_total")
+            - getattr(capacity, f"{resource}_reserved")
+            for resource in RESOURCES
+        },
+        "free": {resource: capacity.free(resource) for resource in RESOURCES},
+        "overcommitted": capacity.overcommitted,
+        "disk_free_gib": capacity.disk_gib_free,
+        "shared_volume": capacity.shared_volume,
+    }
+
+
+def wish_of(vm: VirtualMachine) -> Wish:
+    """Return what `vm` asks of a host. Reads from prefetched `template.images` and `placements`."""
+    template = vm.template
+    return Wish(
+        size=Size(vm.cpus, vm.memory_mib, vm.disk_gib),
+        images={
+            image.architecture: ImageView(
+                id=image.pk,
+                key=(image.catalog_id.upper(), image.version),
+                architecture=image.architecture,
+                macos=image.type == image.Type.MACVM,
+                pack_size_mib=image.pack_size_mib,
+            )
+            for image in template.images.all()
+            if image.revoked_at is None and image.tainted_at is None
+        },
+        clone_of=template.clone_of,
+        macos=template.os == Template.OS.MACOS,
+        tags=frozenset(template.host_tags),
+        host_id=vm.wanted_host_id,
+        tried=frozenset(placement.host_id for placement in vm.placements.all()),
+    )

@@ -1,0 +1,136 @@
+"""How revoking a grant, token, role, user, template or image reaches VMs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import Q
+
+from accounts.actors import SYSTEM
+from accounts.audit import audit
+from accounts.revocation import Hit, Revoked
+from jobs.models import Job
+from jobs.queueing import request_cancel
+from orchestrator.refusals import Conflict
+from vms import access, ending, verbs
+from vms.models import Grant, VirtualMachine
+from vms.states import State
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
+    from catalog.models import Image
+
+# What a revocation may still cancel of a running VM's jobs. Never a stop or a delete.
+CANCELLED_KINDS = ("vm.execute", "vm.start")
+
+
+def preview(revoked: Revoked) -> list[Hit]:
+    """Return the VMs that revoking would hit."""
+    return [_hit(vm) for vm in _reached(revoked)]
+
+
+def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
+    """Cancel what is queued; keep, stop or delete what exists. The revoked row is locked already."""
+    return _apply(list(_reached(revoked)), revoked.kind, running_vms, actor)
+
+
+def _reached(revoked: Revoked):  # type: ignore[no-untyped-def]
+    if revoked.kind == "membership":
+        about = Q(grant__role=revoked.id, requested_by=revoked.user_id)
+    else:
+        about = {
+            "grant": Q(grant=revoked.id),
+            "token": Q(token=revoked.id),
+            "user": Q(requested_by=revoked.id),
+            "role": Q(grant__role=revoked.id),
+            "template": Q(template=revoked.id),
+            "image": Q(placements__image=revoked.id, placements__current=True)
+            | Q(state=State.PENDING, template__images=revoked.id),
+        }[revoked.kind]
+    return (
+        VirtualMachine.objects.open()
+        .exclude(state=State.DELETING)
+        .filter(about)
+        .select_related("template", "requested_by", "create_job", "host")
+        .distinct()
+        .order_by("id")
+    )
+
+
+def _hit(vm: VirtualMachine) -> Hit:
+    return Hit(
+        kind="vm",
+        id=vm.pk,
+        name=vm.name,
+        state=vm.state,
+        queued=vm.state in State.queued(),
+        owner=vm.requested_by.username if vm.requested_by else "",
+    )
+
+
+def _apply(vms: list[VirtualMachine], kind: str, running_vms: str, actor: Actor) -> list[Hit]:
+    hits = [_hit(vm) for vm in vms]
+    reason = f"Its {kind} was revoked by {actor.name}."
+    for vm in vms:
+        queued = vm.state in State.queued()
+        if queued or running_vms == "delete":
+            ending.end(vm, SYSTEM, reason=reason)
+            continue
+        for job in Job.objects.open().about(vm.subject).filter(kind__in=CANCELLED_KINDS):
+            request_cancel(job, reason=reason)
+        if running_vms == "stop":
+            try:
+                verbs.stop(SYSTEM, vm, force=True)
+            except Conflict:
+                if vm.state in {State.STARTING, State.RESUMING}:
+                    # It would run in a moment: whoever may not use it any more gets none.
+                    ending.end(vm, SYSTEM, reason=reason)
+    return hits
+
+
+def preview_image(image: Image, verb: str) -> list[Hit]:
+    """Return the VMs that tainting or revoking an image would hit."""
+    return [_hit(vm) for vm in _image_reached(image, verb)]
+
+
+def apply_image(image: Image, verb: str, running_vms: str, actor: Actor) -> list[Hit]:
+    """Reach the VMs of an image. A taint stops only what has no other image to be made from."""
+    return _apply(_image_reached(image, verb), "image", running_vms, actor)
+
+
+def _image_reached(image: Image, verb: str) -> list[VirtualMachine]:
+    reached = list(_reached(Revoked("image", image.pk)))
+    # A pending VM whose template has another usable image waits on for that one.
+    return [
+        vm
+        for vm in reached
+        if (verb == "revoke" and vm.state != State.PENDING)
+        or (
+            vm.state == State.PENDING
+            and not vm.template.images.usable().exclude(pk=image.pk).exists()
+        )
+    ]
+
+
+def end_expired() -> int:
+    """Act on grants whose expiry has come: queued work is cancelled, running VMs are kept.
+
+    Returns how many grants. Safe to run twice at once.
+    """
+    acted = 0
+    for grant in Grant.objects.filter(access.expired_grants())[:200]:
+        with transaction.atomic():
+            locked = Grant.objects.select_for_update().filter(pk=grant.pk)
+            if not locked.filter(access.expired_grants()).update(expiry_applied=True):
+                continue
+            hits = apply(Revoked("grant", grant.pk), "keep", SYSTEM)
+            audit(
+                SYSTEM,
+                "grant.expired",
+                f"grant:{grant.pk}",
+                str(grant),
+                data={"hit": [str(hit) for hit in hits]},
+            )
+            acted += 1
+    return acted

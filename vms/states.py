@@ -1,0 +1,66 @@
+"""The states of a VM's life, and which may follow which."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class State(models.TextChoices):
+    PENDING = "pending"
+    CREATING = "creating"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    SUSPENDING = "suspending"
+    SUSPENDED = "suspended"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    RESUMING = "resuming"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    FORGOTTEN = "forgotten"
+
+    @classmethod
+    def final(cls) -> list[str]:
+        return [cls.DELETED, cls.FAILED, cls.CANCELLED, cls.FORGOTTEN]
+
+    @classmethod
+    def queued(cls) -> list[str]:
+        """Return states in which the VM does not exist yet."""
+        return [cls.PENDING, cls.CREATING]
+
+
+S = State
+_AT_REST = {S.RUNNING, S.STOPPED, S.SUSPENDED, S.PAUSED}
+_END = {S.DELETING, S.FORGOTTEN}
+
+MOVES: dict[str, frozenset[State]] = {
+    # A pending VM was never made, so it ends without a host's proof.
+    S.PENDING: frozenset({S.CREATING, S.CANCELLED, S.FAILED}),
+    # Back to pending when the attempt came to nothing and another host may be tried.
+    S.CREATING: frozenset(
+        {S.PENDING, S.STARTING, S.RUNNING, S.STOPPED, S.FAILED, S.CANCELLED} | _END
+    ),
+    S.STARTING: frozenset({S.RUNNING, S.STOPPED, S.SUSPENDED, S.PAUSED} | _END),
+    S.RUNNING: frozenset(
+        {S.STOPPING, S.SUSPENDING, S.PAUSING, S.STOPPED, S.SUSPENDED, S.PAUSED} | _END
+    ),
+    S.STOPPING: frozenset({S.STOPPED, S.RUNNING, S.SUSPENDED, S.PAUSED} | _END),
+    S.STOPPED: frozenset({S.STARTING, S.RUNNING, S.SUSPENDED, S.PAUSED} | _END),
+    S.SUSPENDING: frozenset({S.SUSPENDED, S.RUNNING, S.STOPPED} | _END),
+    S.SUSPENDED: frozenset({S.STARTING, S.RESUMING, S.RUNNING, S.STOPPED, S.PAUSED} | _END),
+    S.PAUSING: frozenset({S.PAUSED, S.RUNNING, S.STOPPED} | _END),
+    S.PAUSED: frozenset({S.RESUMING, S.STOPPING, S.RUNNING, S.STOPPED, S.SUSPENDED} | _END),
+    S.RESUMING: frozenset({S.RUNNING, S.SUSPENDED, S.PAUSED, S.STOPPED} | _END),
+    # A VM that turned out never to have come into being ends cancelled or failed.
+    S.DELETING: frozenset({S.DELETED, S.CANCELLED, S.FAILED, S.FORGOTTEN}),
+    S.DELETED: frozenset(),
+    S.FAILED: frozenset(),
+    S.CANCELLED: frozenset(),
+    S.FORGOTTEN: frozenset(),
+}
+
+AT_REST = frozenset(_AT_REST)

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from celery import shared_task
+
+from vms import leases, placement, revocations
+
+
+@shared_task
+def place() -> None:
+    placement.place_pending()
+
+
+@shared_task
+def watch_leases() -> None:
+    leases.watch()
+
+
+@shared_task
+def end_expired_access() -> None:
+    revocations.end_expired()
