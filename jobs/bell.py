@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from celery import current_app
+from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -48,9 +49,10 @@ def _send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> boo
     if time.monotonic() < _quiet_until:
         return False
     try:
-        current_app.send_task(
-            task, args, queue=queue, retry=False, countdown=delay or None, ignore_result=True
-        )
+        for _ in range(2 if settings.JOBS_RING_TWICE else 1):
+            current_app.send_task(
+                task, args, queue=queue, retry=False, countdown=delay or None, ignore_result=True
+            )
     except Exception as error:  # the broker's errors have no common base class
         with _quiet:
             _quiet_until = time.monotonic() + QUIET_SECONDS

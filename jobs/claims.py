@@ -83,11 +83,15 @@ class Claim:
         host may have heard the call.
         """
         self._update(sending=True, lease_until=from_now(settings.JOB_LEASE_SECONDS))
-        self._die_here("before")
+        self.die_here("before")
         yield
-        self._die_here("after")
+        self.die_here("after")
 
-    def _die_here(self, moment: str) -> None:
+    def die_here(self, moment: str) -> None:
+        """For the tests of faults: kill this process if `JOBS_DIE_AT` names this moment.
+
+        Moments of a step are `before` and `after` its call, and `settle`, when it has run.
+        """
         if settings.JOBS_DIE_AT == f"{self.job.kind}:{self.job.step}:{moment}":
             log.warning("jobs.dying_for_a_test", at=settings.JOBS_DIE_AT)
             os.kill(os.getpid(), signal.SIGKILL)

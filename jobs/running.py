@@ -41,6 +41,7 @@ def run_job(job_id: UUID) -> None:
         try:
             with renewer.keeping(held):
                 outcome = _run_step(held)
+            held.die_here("settle")
             settle(held.job, outcome)
         except Fenced:
             log.warning("job.fenced", step=held.job.step)

@@ -14,7 +14,7 @@ from pathlib import Path
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from orchestrator.environment import (
     Env,
@@ -46,14 +46,17 @@ try:
     # Web
     WEB_THREADS: int = env.positive("WEB_THREADS", 8)
     WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
+    WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
 
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
     EVENT_RETENTION_DAYS: int = env.positive("EVENT_RETENTION_DAYS", 30)
     WORKER_THREADS: int = env.positive("WORKER_THREADS", 16)
-    # For tests only: "kind:step:before|after" kills the worker with SIGKILL at that point.
+    # For tests of faults only: "kind:step:before|after|settle" kills the worker with SIGKILL at
+    # that moment; every bell is rung twice.
     JOBS_DIE_AT: str = env.str("JOBS_DIE_AT", "")
+    JOBS_RING_TWICE: bool = env.bool("JOBS_RING_TWICE", False)
 
     # Hosts. Seconds.
     HOST_POLL_SECONDS: float = env.seconds("HOST_POLL_SECONDS", 10)
@@ -301,7 +304,8 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = "steps"
 WORK_QUEUES = ["steps", "calls"]  # as `jobs.models.Job.Queue`; /readyz wants a worker at each
-CELERY_TASK_QUEUES = [Queue(name) for name in WORK_QUEUES]  # a worker without -Q serves them all
+# Declared, so that a worker without -Q serves them all.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in WORK_QUEUES]
 CELERY_DB_REUSE_MAX = 100
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from django.contrib.auth.hashers import get_hashers
 
 from tests.support.simulation import Simulation, simulated_hosts
 
@@ -84,6 +85,10 @@ def _no_bells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(autouse=True)
-def _fast_passwords(settings: Any) -> None:
+def _fast_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash test passwords quickly: the product's hasher is slow on purpose."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    from django.conf import settings
+
+    hasher = "django.contrib.auth.hashers.MD5PasswordHasher"
+    monkeypatch.setattr(settings, "PASSWORD_HASHERS", [hasher])
+    get_hashers.cache_clear()

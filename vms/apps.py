@@ -28,5 +28,5 @@ class VmsConfig(AppConfig):
         lifecycle.register(
             inventory=reconciliation.on_inventory,
             removal=reconciliation.before_removal,
-            health=reconciliation.on_health_change,
+            available=reconciliation.on_available,
         )

@@ -10,7 +10,6 @@ from django.db.models import Prefetch
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
-from hosts.models import Health
 from jobs import bell
 from jobs.models import Job
 from jobs.queueing import request_cancel
@@ -139,7 +138,6 @@ def before_removal(host: Host, forget_vms: bool, actor: Actor) -> None:
             request_cancel(job, reason=f"{host.name} was removed.")
 
 
-def on_health_change(host: Host, before: str, after: str) -> None:
+def on_available(host: Host) -> None:
     """Ring the placer when a host may take VMs again."""
-    if after == Health.HEALTHY:
-        bell.ring_tick(PLACER)
+    bell.ring_tick(PLACER)

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class HostsConfig(AppConfig):
+    """Hosts, their capacity and its charge, polling, raw inventory."""
+
+    name = "hosts"
+
+    def ready(self) -> None:
+        from hosts.verbs import InventoryHandler
+        from jobs import handlers
+
+        handlers.register("host.inventory", InventoryHandler())
+        handlers.register_at_once(
+            "host.cordon", "host.uncordon", "host.disable", "host.enable", "host.remove"
+        )

@@ -1,0 +1,135 @@
+"""Killed workers, lost and doubled messages, a flushed Redis: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import redis
+
+from tests.support.product import until
+from tests.support.team import Team, make_team, ok
+
+if TYPE_CHECKING:
+    from tests.support.product import OwnRedis, Product
+    from tests.support.simulation import Simulation
+
+pytestmark = [pytest.mark.faults, pytest.mark.e2e]
+
+
+@pytest.fixture
+def team(product: Product, simulation: Simulation) -> Team:
+    return make_team(product, simulation)
+
+
+def our_vms(team: Team, name: str) -> list[str]:
+    return [one for one in team.simulation.all_vm_names() if one.startswith(f"{name}-")]
+
+
+def gone(team: Team, vm_id: str) -> None:
+    ok(team.bob.request("DELETE", f"/vms/{vm_id}/"))
+    team.until_state(vm_id, "deleted", "cancelled")
+    until(lambda: set(team.charged().values()) == {0}, 60, "every charge is released")
+
+
+def test_a_worker_killed_at_each_step_of_a_create_leaves_exactly_one_vm(team: Team) -> None:
+    for moment in ("create:before", "create:after", "watch:settle", "confirm:settle", "address:settle"):
+        name = f"kill-{moment.replace(':', '-')}"
+        team.product.kill("calls")
+        team.product.start("calls", JOBS_DIE_AT=f"vm.create:{moment}")
+        vm = team.ask(name=name)
+        team.product.wait_dead("calls")
+        team.product.start("calls")
+        team.until_state(vm["id"], "running")
+        assert len(our_vms(team, name)) == 1, moment
+        assert sum(team.charged().values()) == 2, moment
+        gone(team, vm["id"])
+
+
+def test_a_worker_killed_at_each_step_of_a_delete_leaves_nothing(team: Team) -> None:
+    for moment in ("stop:before", "stop:after", "delete:before", "delete:after", "prove:settle"):
+        name = f"kill-{moment.replace(':', '-')}"
+        vm = team.ask(name=name)
+        team.until_state(vm["id"], "running")
+        team.product.kill("calls")
+        team.product.start("calls", JOBS_DIE_AT=f"vm.delete:{moment}")
+        ok(team.bob.request("DELETE", f"/vms/{vm['id']}/"))
+        team.product.wait_dead("calls")
+        team.product.start("calls")
+        team.until_state(vm["id"], "deleted")
+        assert our_vms(team, name) == [], moment
+        until(lambda: set(team.charged().values()) == {0}, 60, "the charge is released")
+
+
+def test_a_killed_execute_is_never_sent_twice_and_says_outcome_unknown(team: Team) -> None:
+    vm = team.ask(name="command")
+    team.until_state(vm["id"], "running")
+    team.product.kill("calls")
+    team.product.start("calls", JOBS_DIE_AT="vm.execute:send:after")
+    job = ok(team.bob.post(f"/vms/{vm['id']}/execute/", json={"command": "echo once"}))
+    team.product.wait_dead("calls")
+    team.product.start("calls")
+
+    def ended() -> dict[str, object] | None:
+        now: dict[str, object] = ok(team.bob.get(f"/jobs/{job['id']}/"))
+        return now if now["state"] == "failed" else None
+
+    found = until(ended, 60, "the job ends")
+    assert str(found["error"]).startswith("Outcome unknown")
+    gone(team, vm["id"])
+
+
+def test_every_bell_rung_twice_makes_one_vm_each(team: Team) -> None:
+    team.product.stop()
+    team.product.environment["JOBS_RING_TWICE"] = "true"
+    team.product.start_all()
+    vms = [team.ask(name=f"twice-{number}") for number in range(4)]
+    for vm in vms:
+        team.until_state(vm["id"], "running")
+    assert len(our_vms(team, "twice")) == 4
+    assert sum(team.charged().values()) == 8
+
+
+def test_redis_flushed_in_the_middle_loses_nothing(team: Team, own_redis: OwnRedis) -> None:
+    vms = []
+    for number in range(6):
+        vms.append(team.ask(name=f"flush-{number}"))
+        own_redis.client().flushall()
+    for vm in vms:
+        team.until_state(vm["id"], "running")
+        own_redis.client().flushall()
+    assert len(our_vms(team, "flush")) == 6
+    assert sum(team.charged().values()) == 12
+
+
+def test_with_the_broker_away_a_post_is_accepted_and_done_after_its_return(
+    team: Team, own_redis: OwnRedis
+) -> None:
+    own_redis.stop()
+    with pytest.raises(redis.RedisError):
+        own_redis.client().ping()
+    answer = team.bob.post(
+        "/vms/", json={"template": "ubuntu-ci", "name": "offline"}, timeout=5
+    )  # the promise is one second
+    assert answer.status_code == 202, answer.text
+    assert ok(team.bob.get(f"/vms/{answer.json()['id']}/"))["state"] == "pending"
+    ready = httpx.get(f"{team.product.url}/readyz", timeout=10)
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    own_redis.start()
+    team.until_state(answer.json()["id"], "running", seconds=90)
+
+
+def test_a_late_create_leaves_one_vm_and_the_stray_is_deleted(team: Team) -> None:
+    for number in (1, 2):
+        team.simulation.control(number, faults={"latecreate": 1}, late_seconds=8)
+    vm = team.ask(name="late")
+    found = team.until_state(vm["id"], "running", seconds=120)
+    team.simulation.control(1, faults=None)
+    team.simulation.control(2, faults=None)
+    until(
+        lambda: our_vms(team, "late") == [found["host_name"]],
+        120,
+        "only the current VM is left",
+    )
+    until(lambda: sum(team.charged().values()) == 2, 60, "one charge is left")

@@ -1,0 +1,158 @@
+"""Races between requests, placers and revocations. They fail on PostgreSQL or nowhere."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+
+from accounts.actors import Actor
+from accounts.models import User
+from hosts.models import HostCapacity
+from orchestrator.refusals import Refusal
+from tests.vms.conftest import Pool, Worker
+from vms import grants, placement, requests
+from vms.models import Grant, Placement, VirtualMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = [pytest.mark.faults]
+
+
+def at_once(*functions: Callable[[], Any]) -> list[Any]:
+    """Run the functions in threads that start together; return what each returned or raised."""
+    barrier = threading.Barrier(len(functions))
+    results: list[Any] = [None] * len(functions)
+
+    def run(number: int, function: Callable[[], Any]) -> None:
+        barrier.wait()
+        try:
+            results[number] = function()
+        except Exception as error:  # handed to the test, which judges it
+            results[number] = error
+        finally:
+            connection.close()
+
+    threads = [
+        threading.Thread(target=run, args=(number, function))
+        for number, function in enumerate(functions)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return results
+
+
+def test_64_requests_for_20_slots_place_exactly_20_and_overcharge_no_host(pool: Pool) -> None:
+    HostCapacity.objects.update(
+        cpus_total=1000, memory_mib_total=10**6, disk_gib_total=10**5, cpus_reserved=0
+    )
+    slots = {host.pk: cpus for host, cpus in zip(pool.hosts, (14, 14, 12), strict=True)}
+    for host_id, cpus in slots.items():
+        HostCapacity.objects.filter(host_id=host_id).update(cpus_total=cpus)
+
+    def ask() -> None:
+        pool.ask(cpus=2, memory_mib=1024)
+        placement.place_pending()
+
+    for start in range(0, 64, 16):  # 16 threads at a time: the pool of connections has 18
+        results = at_once(*[ask] * 16)
+        assert [error for error in results if error] == [], start
+    placement.place_pending()
+    states = list(VirtualMachine.objects.values_list("state", flat=True))
+    assert (states.count("creating"), states.count("pending")) == (20, 44)
+    for row in HostCapacity.objects.all():
+        assert row.cpus_charged <= row.cpus_total
+        charged = sum(Placement.objects.open().filter(host_id=row.host_id).values_list("cpus", flat=True))
+        assert row.cpus_charged == charged == slots[row.host_id]
+
+
+def test_two_placers_without_their_lease_still_never_overbook(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.db.models.RowLease.take", lambda *args: True)
+    monkeypatch.setattr("orchestrator.db.models.RowLease.release", lambda *args: True)
+    for _ in range(40):
+        pool.ask(cpus=2, memory_mib=512)
+    results = at_once(*[placement.place_pending] * 6)
+    assert [error for error in results if isinstance(error, Exception)] == []
+    for row in HostCapacity.objects.all():
+        assert row.cpus_charged + row.cpus_reserved <= row.cpus_total
+    assert VirtualMachine.objects.filter(state="creating").count() == 15
+    assert Placement.objects.open().count() == 15
+
+
+def test_8_creators_against_a_revocation_60_rounds_every_vm_is_refused_or_hit(pool: Pool) -> None:
+    bob = User.objects.get(username="bob")
+    for round_number in range(60):
+        grant = Grant.objects.filter(user=bob).order_by("-id").first()
+        assert grant
+        limited = round_number % 2 == 1
+        if grant.revoked_at or limited:
+            Grant.objects.filter(user=bob, revoked_at=None).update(revoked_at=grant.created_at)
+            grant = grants.grant_template(
+                pool.alice,
+                template=pool.template,  # type: ignore[arg-type]
+                user=bob,
+                maximum_vms=6 if limited else None,
+            )
+
+        def create() -> VirtualMachine:
+            return requests.request_vm(Actor(user=bob), template=pool.template, cpus=64)  # type: ignore[arg-type]
+
+        def revoke(grant: Grant = grant) -> list[str]:
+            return grants.revoke_grant(pool.alice, grant, running_vms="delete").result["hit"]
+
+        *created, hit = at_once(*[create] * 8, revoke)
+        assert not isinstance(hit, Exception), hit
+        for one in created:
+            if isinstance(one, Exception):
+                assert isinstance(one, Refusal), one
+                assert one.code in {"grant_revoked", "limit_reached"}
+            else:
+                assert f"vm:{one.pk}" in hit
+                assert VirtualMachine.objects.get(pk=one.pk).state == "cancelled"
+        assert Grant.objects.get(pk=grant.pk).vms == 0
+
+
+def test_a_placement_closed_twice_at_once_releases_its_charge_once(
+    pool: Pool, worker: Worker
+) -> None:
+    from vms import placements
+
+    vm = pool.ask()
+    placement.place_pending()
+    open_one = vm.placements.get()
+    results = at_once(*[lambda: placements.close(open_one, "raced")] * 8)
+    assert sorted(results) == [False] * 7 + [True]
+    assert sum(HostCapacity.objects.values_list("cpus_charged", flat=True)) == 0
+
+
+def test_requests_deletes_and_inventories_at_once_end_without_a_deadlock(
+    pool: Pool, worker: Worker
+) -> None:
+    from hosts import inventory
+    from vms import ending
+
+    vms = [pool.ask(name=f"vm-{number}") for number in range(6)]
+    for vm in vms:
+        worker.finish(vm.create_job)
+    calls: list[Callable[[], Any]] = [
+        *[
+            lambda vm=vm: ending.request_delete(pool.bob, VirtualMachine.objects.get(pk=vm.pk))
+            for vm in vms[:3]
+        ],
+        *[lambda host=host: inventory.refresh(host) for host in pool.hosts],
+        *[lambda: worker.round()] * 3,
+        lambda: grants.revoke_grant(pool.alice, pool.grant, running_vms="delete"),  # type: ignore[arg-type]
+    ]
+    for _ in range(3):
+        results = at_once(*calls)
+        assert [one for one in results if isinstance(one, Exception) and not isinstance(one, Refusal)] == []
+    worker.until(lambda: not VirtualMachine.objects.open().exists())
+    assert sum(HostCapacity.objects.values_list("cpus_charged", flat=True)) == 0
+    assert pool.simulation.all_vm_names() == []

@@ -1,0 +1,217 @@
+"""The product as its real processes: web, workers and beat, against a database and a Redis."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+CELERY = [sys.executable, "-m", "celery", "--skip-checks", "-A", "orchestrator"]
+WORKER = [*CELERY, "worker", "-P", "threads", "--without-gossip", "--without-mingle", "-l", "INFO"]
+
+# The product's own settings, shortened so that tests need not wait. A promise with a time is
+# asserted here with five times its limit; `make bench` measures it.
+SHORT = {
+    "HOST_POLL_SECONDS": "1",
+    "HOST_INVENTORY_SECONDS": "5",
+    "HOST_PROBE_SECONDS": "1",
+    "JOB_LEASE_SECONDS": "3",
+    "CREATE_CALL_SECONDS": "2",
+    "CREATE_DOUBT_SECONDS": "2",
+    "VM_POLL_SECONDS": "0.1",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Wait for `condition()` to be true and return it; fail with `what` after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        if answer := condition():
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"Not within {seconds} s: {what}")
+        time.sleep(0.05)  # the pause between two looks at the condition
+
+
+class Product:
+    """Real processes of the product. Each has a name, a log file, and may be killed and revived."""
+
+    def __init__(
+        self, folder: Path, database_url: str, redis_url: str, **settings: str
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.redis_url = redis_url
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "VAR_DIR"},
+            **SHORT,
+            "VAR_DIR": str(folder),
+            "REDIS_URL": redis_url,
+            "SECRET_KEY": secrets.token_urlsafe(50),
+            "DATABASE_URL": database_url,
+            **settings,
+        }
+        self.environment.setdefault("FIELD_KEYS", _field_key())
+
+    def manage(self, *words: str) -> str:
+        """Run a management command and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, name: str, **settings: str) -> None:
+        """Start one process: web, steps, calls or beat (`steps-2` is another worker)."""
+        kind = name.partition("-")[0]
+        command = {
+            "web": [
+                *(sys.executable, "-m", "uvicorn", "orchestrator.asgi:application"),
+                *("--port", str(self.port), "--no-access-log"),
+                *("--timeout-graceful-shutdown", "2"),
+            ],
+            "steps": [*WORKER, "-Q", "steps", "-c", "8", "-n", f"{name}@%h"],
+            "calls": [*WORKER, "-Q", "calls", "-c", "16", "-n", f"{name}@%h"],
+            "beat": [*CELERY, "beat", "-S", "celery.beat:Scheduler"],
+        }[kind]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment | settings, stdout=log, stderr=log
+            )
+
+    def start_all(self) -> None:
+        for name in ("web", "steps", "calls", "beat"):
+            self.start(name)
+        until(self._is_ready, 60, f"ready; logs are in {self.folder}")
+
+    def _is_ready(self) -> bool:
+        try:
+            answer = httpx.get(f"{self.url}/readyz", timeout=5)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and answer.json()["status"] == "ok"
+
+    def kill(self, name: str) -> None:
+        """Kill one process with SIGKILL."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(10)
+
+    def wait_dead(self, name: str, seconds: float = 30) -> None:
+        """Wait until a process has died by itself, and forget it."""
+        until(lambda: self.processes[name].poll() is not None, seconds, f"{name} dies")
+        assert self.processes.pop(name).returncode == -signal.SIGKILL
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        self.processes.clear()
+
+    def token(self, username: str, *scopes: str) -> str:
+        """Return a new API token of an account."""
+        return self.manage(
+            "create_token", username, "--name", "test", "--scopes", ",".join(scopes or ("admin",))
+        ).strip()
+
+    def api(self, token: str) -> httpx.Client:
+        """Return a client of API v2 with this token."""
+        return httpx.Client(
+            base_url=f"{self.url}/api/v2",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=70,
+        )
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+
+
+def _field_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+@contextmanager
+def fresh_database(folder: Path, postgres_url: str) -> Iterator[str]:
+    """Give an empty database: a SQLite file, or a new database of the PostgreSQL at the URL."""
+    if not postgres_url:
+        yield f"sqlite:///{folder / 'product.sqlite3'}"
+        return
+    name = f"product_{secrets.token_hex(6)}"
+    server, _, _ = postgres_url.rpartition("/")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+    try:
+        yield f"{server}/{name}"
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+
+
+class OwnRedis:
+    """A Redis of its own, to be flushed, stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--save", "", "--appendonly", "no", "--dir", str(self.folder)),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        until(self._answers, 20, "Redis answers")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except redis.RedisError:
+            return False
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=2)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
