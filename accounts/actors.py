@@ -9,8 +9,8 @@ from django.db import transaction
 
 from accounts.models import ApiToken, Role, User
 from accounts.permissions import PERMISSIONS
-from orchestrator.refusals import Forbidden
 from orchestrator.db.locks import take
+from orchestrator.refusals import Forbidden
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Actor:
-    """The caller of a domain function. Made anew for each request or job, so it caches nothing longer.
+    """The caller of a domain function, made anew for each request: it caches nothing longer.
 
     `user` is None for a stranger, who may do nothing, and for the product itself (`SYSTEM`: a lease
     that ended, a sweep), which may do everything.
@@ -100,8 +100,10 @@ class Actor:
         """
         if self.system:
             return
+        if self.user is None:
+            raise Forbidden("Sign in first.")
         assert transaction.get_connection().in_atomic_block
-        if not take(User.objects.filter(pk=self.user_id, is_active=True)):
+        if not take(User.objects.filter(pk=self.user.pk, is_active=True)):
             raise Forbidden("This account was deactivated.", code="account_inactive")
         if self.token and not take(ApiToken.objects.live().filter(pk=self.token.pk)):
             raise Forbidden("This token was revoked or has expired.", code="token_revoked")

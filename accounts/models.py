@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from django.contrib.auth.models import AbstractUser, Group, UserManager
+from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
@@ -27,9 +27,7 @@ class User(AbstractUser):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
 
-    objects: ClassVar[UserManager[User]] = UserManager()
-
-    class Meta(AbstractUser.Meta):  # type: ignore[name-defined]
+    class Meta(AbstractUser.Meta):
         constraints = [
             models.UniqueConstraint(
                 Lower("username"),
@@ -75,7 +73,7 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
 
 
 class ApiToken(BaseModel):
-    """A key of an account for pipelines. Only its digest is kept; it can only narrow its account."""
+    """A key of an account for pipelines. Its digest is kept; it only narrows its account."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tokens")
     name = models.CharField(max_length=100)
@@ -131,9 +129,7 @@ class AuditEvent(SealedModel):
 
     class Meta:
         indexes = [
-            models.Index(
-                fields=["id"], name="audit_unsealed", condition=Q(sequence__isnull=True)
-            ),
+            models.Index(fields=["id"], name="audit_unsealed", condition=Q(sequence__isnull=True)),
             models.Index(fields=["subject"], name="audit_subject"),
         ]
 

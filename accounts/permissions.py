@@ -22,7 +22,9 @@ PERMISSIONS = {
         Permission("images.view", "See the image catalog and what hosts cache"),
         Permission("images.manage", "Add catalog sources and images", "hosts"),
         Permission("templates.view_all", "See every template and its grants"),
-        Permission("templates.manage", "Make, change and revoke every template; grant", "templates"),
+        Permission(
+            "templates.manage", "Make, change, revoke and grant every template", "templates"
+        ),
         Permission("vms.use", "Ask for VMs from granted templates; act on one's own", "vms"),
         Permission("vms.view_all", "See everybody's VMs"),
         Permission("vms.manage_all", "Act on everybody's VMs", "vms"),

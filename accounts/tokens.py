@@ -32,9 +32,7 @@ LAST_USE_SECONDS = 60  # how exact `last_used_at` is
 
 
 def _digest(public_id: str, secret: str) -> str:
-    return salted_hmac(
-        f"accounts.tokens.{public_id}", secret, algorithm="sha256"
-    ).hexdigest()
+    return salted_hmac(f"accounts.tokens.{public_id}", secret, algorithm="sha256").hexdigest()
 
 
 def create_token(
@@ -104,9 +102,7 @@ def create_token(
                 "expires_at": expires_at.isoformat() if expires_at else None,
             },
         )
-        publish(
-            "token.created", f"token:{token.pk}", permission="accounts.view", owner_id=owner.pk
-        )
+        publish("token.created", f"token:{token.pk}", permission="accounts.view", owner_id=owner.pk)
     return token, f"{PREFIX}_{public_id}_{secret}"
 
 

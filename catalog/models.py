@@ -21,7 +21,7 @@ class CatalogSourceQuerySet(models.QuerySet["CatalogSource"]):
 
 
 class CatalogSource(BaseModel):
-    """Where images come from. The connection is write-only: shown masked, read only by the driver."""
+    """Where images come from. The connection is write-only: shown masked, read by the driver."""
 
     name = models.CharField(max_length=100)
     connection = EncryptedTextField()

@@ -19,6 +19,9 @@ class Sequence(models.Model):
     last = models.BigIntegerField(default=0)
     digest = models.CharField(max_length=64, default="0" * 64)
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.last}"
+
 
 class SealedModel(BaseModel):
     """A row that gets its number after its commit, from the sealer.
@@ -41,7 +44,7 @@ class EventQuerySet(models.QuerySet["Event"]):
         return self.filter(sequence__gt=sequence).order_by("sequence")
 
     def readable(self, user_id: UUID, permissions: Collection[str]) -> EventQuerySet:
-        """Return what a viewer with these permissions may see: everybody's of a kind, or their own."""
+        """Return what a viewer with these permissions may see: everybody's, or their own."""
         return self.filter(Q(permission__in=permissions) | Q(owner_id=user_id))
 
 

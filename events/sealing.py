@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 BATCH = 2000
 
 
-def seal(
-    model: type[Any], name: str, chain: Callable[[Any, str], str] | None = None
-) -> int:
+def seal(model: type[Any], name: str, chain: Callable[[Any, str], str] | None = None) -> int:
     """Number the committed, unnumbered rows of `model` in id order; return how many.
 
     `chain(row, previous_digest)` sets what the row stores of its hash chain and returns its digest.

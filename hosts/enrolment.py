@@ -150,6 +150,7 @@ def enrol(
     tags: Iterable[str] = (),
     tls_fingerprint: str = "",
     allow_known_machine: bool = False,
+    found: Found | None = None,
 ) -> Host:
     """Add a host to the pool, with its first inventory, so that it takes VMs at once.
 
@@ -162,7 +163,7 @@ def enrol(
     _refuse_taken(
         name=name, url=_checked_connection(url, username, password, api_key, tls_fingerprint).url
     )
-    found = try_connection(url, username, password, api_key, tls_fingerprint)
+    found = found or try_connection(url, username, password, api_key, tls_fingerprint)
     if not allow_known_machine:
         _refuse_known_machine(found)
     host = Host(

@@ -36,7 +36,9 @@ class JobOutput(Output):
     )
     error = serializers.CharField()
     subject = serializers.CharField(help_text="What it is about: `vm:<id>`.")
-    parent = serializers.UUIDField(source="parent_id", allow_null=True)
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        source="parent_id", allow_null=True
+    )
     requested_by = UserReference(source="actor", allow_null=True)
     token = ReferenceOutput(allow_null=True)
     failures = serializers.IntegerField(help_text="Failed tries so far.")

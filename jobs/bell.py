@@ -45,7 +45,7 @@ def ring_tick(task: str) -> None:
 
 
 def _send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> bool:
-    global _quiet_until  # noqa: PLW0603 - one switch for the process
+    global _quiet_until
     if time.monotonic() < _quiet_until:
         return False
     try:

@@ -13,7 +13,6 @@ import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, F, Value, When
-from django.db.models.functions import Now
 
 from jobs.models import Job, JobLine
 from jobs.queueing import announce
@@ -92,7 +91,7 @@ class Claim:
 
         Moments of a step are `before` and `after` its call, and `settle`, when it has run.
         """
-        if settings.JOBS_DIE_AT == f"{self.job.kind}:{self.job.step}:{moment}":
+        if f"{self.job.kind}:{self.job.step}:{moment}" == settings.JOBS_DIE_AT:
             log.warning("jobs.dying_for_a_test", at=settings.JOBS_DIE_AT)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -179,4 +178,3 @@ class Renewer:
 
 
 renewer = Renewer()
-

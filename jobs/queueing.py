@@ -110,7 +110,12 @@ def request_cancel(job: Job, *, reason: str = "") -> bool:
 
 
 def cancel(actor: Actor, job: Job) -> Job:
-    """Cancel a job at somebody's wish. Raises `Conflict` when it has ended or cannot be cancelled."""
+    """Cancel a job at somebody's wish: one's own, or everybody's with the right to manage all VMs.
+
+    Raises `Forbidden`, or `Conflict` when the job has ended or cannot be cancelled.
+    """
+    if job.actor_id != actor.user_id or not actor.can("vms.use"):
+        actor.require("vms.manage_all")
     if not handler_of(job.kind).cancellable:
         raise Conflict("This kind of job cannot be cancelled: it ends by itself.")
     with transaction.atomic():

@@ -17,7 +17,7 @@ from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
 from jobs.queueing import PARKED, announce
 from orchestrator.db.clock import from_now
 from orchestrator.refusals import Refusal
-from orchestrator.web.wake import wake
+from orchestrator.web import wake
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -74,7 +74,7 @@ def backoff(failures: int) -> float:
 
 
 def settle(job: Job, outcome: Outcome) -> None:
-    """Write what a step returned, in one conditional UPDATE; raises `Fenced` when it is too late."""
+    """Write what a step returned, in one conditional UPDATE; raises `Fenced` when too late."""
     if isinstance(outcome, Again) and outcome.failed and job.failures + 1 >= MAXIMUM_FAILURES:
         outcome = Fail(outcome.message or INTERNAL_ERROR)
     with transaction.atomic():
@@ -86,7 +86,7 @@ def settle(job: Job, outcome: Outcome) -> None:
         else:
             _end(job, outcome)
     if job.is_final:
-        wake(f"job:{job.pk}")
+        wake.wake(f"job:{job.pk}")
 
 
 def _continue(job: Job, outcome: Again) -> None:

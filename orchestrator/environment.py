@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from pathlib import Path
 from typing import Any
 
+import dj_database_url
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
 
 
 class Env(FileAwareEnv):
-    """Environment variables, each also as `NAME_FILE`. Every method names the setting it refuses."""
+    """Environment variables, each also as `NAME_FILE`. Methods name the setting they refuse."""
 
     def positive(self, name: str, default: int) -> int:
         """Return a whole number of at least 1."""
@@ -32,9 +34,12 @@ class Env(FileAwareEnv):
     def _number(self, name: str, default: float) -> float:
         text = self.str(name, str(default))
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
-            raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.")
+        return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         """Return one of `allowed`."""
@@ -46,6 +51,24 @@ class Env(FileAwareEnv):
     def log_level_name(self, name: str, default: str) -> str:
         """Return the name of a level of `logging`."""
         return self.choice(name, default, ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+    def public_url(self, name: str, default: str) -> str:
+        """Return the address under which people reach the product; empty when not set."""
+        value = self.str(name, default).rstrip("/")
+        if value and not value.startswith(("http://", "https://")):
+            raise ImproperlyConfigured(f"{name} must begin with http:// or https://.")
+        return value
+
+    def folder(self, name: str, default: Path) -> Path:
+        """Return a folder that can be written to, made if it is not there."""
+        path: Path = self.path(name, default)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"{name}: the folder {path} cannot be made ({error.strerror})."
+            ) from None
+        return path
 
     def redis(self, name: str, default: str) -> str:
         """Return the URL of a Redis server."""
@@ -108,12 +131,27 @@ def embedded_secret(folder: Path, name: str, embedded: bool) -> str:
     return path.read_text().strip()
 
 
+def database_of(url: str) -> dict[str, Any]:
+    """Return Django's words for the database at the URL of `DATABASE_URL`."""
+    if not url.startswith(("postgres://", "postgresql://", "sqlite:///")):
+        raise ImproperlyConfigured("DATABASE_URL must begin with postgres:// or sqlite:///.")
+    try:
+        return dict(dj_database_url.parse(url))
+    except (ValueError, KeyError):
+        # The URL itself may hold a password: it is not repeated.
+        raise ImproperlyConfigured(
+            "DATABASE_URL must look like postgres://user:password@host:5432/name."
+        ) from None
+
+
 def sqlite_options() -> dict[str, Any]:
     """Return the options that let several processes share one SQLite file without lock errors."""
     return {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000",
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000"
+        ),
     }
 
 

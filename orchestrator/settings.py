@@ -11,13 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError
 from kombu import Exchange, Queue
 
 from orchestrator.environment import (
     Env,
+    database_of,
     embedded_secret,
     postgres_pool,
     sqlite_options,
@@ -28,18 +28,19 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 TESTING = "pytest" in sys.modules
 
 try:
-    VAR_DIR: Path = env.path("VAR_DIR", BASE_DIR / "var")
+    VAR_DIR: Path = env.folder("VAR_DIR", BASE_DIR / "var")
     DEBUG: bool = env.bool("DEBUG", False)
     # Embedded: one machine, SQLite, secrets kept in var/. With DATABASE_URL they must be given.
     DATABASE_URL: str = env.str("DATABASE_URL", "")
     EMBEDDED = not DATABASE_URL
+    DATABASE = database_of(DATABASE_URL or f"sqlite:///{VAR_DIR / 'orchestrator.sqlite3'}")
     REDIS_URL: str = env.redis("REDIS_URL", "redis://127.0.0.1:6379/0")
     SECRET_KEY: str = env.str("SECRET_KEY", "") or embedded_secret(VAR_DIR, "secret-key", EMBEDDED)
     FIELD_KEYS: list[str] = env.fernet_keys("FIELD_KEYS", "") or env.parse_fernet_keys(
         embedded_secret(VAR_DIR, "field-key", EMBEDDED)
     )
     ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
-    PUBLIC_URL: str = env.str("PUBLIC_URL", "")
+    PUBLIC_URL: str = env.public_url("PUBLIC_URL", "")
     LOG_LEVEL: str = env.log_level_name("LOG_LEVEL", "INFO")
     LOG_FORMAT: str = env.choice("LOG_FORMAT", "json", ("json", "console"))
 
@@ -159,11 +160,7 @@ TEMPLATES = [
 
 # Database -----------------------------------------------------------------------------------
 
-VAR_DIR.mkdir(parents=True, exist_ok=True)
-_SQLITE_FILE = VAR_DIR / "orchestrator.sqlite3"
-DATABASES = {
-    "default": dj_database_url.parse(DATABASE_URL or f"sqlite:///{_SQLITE_FILE}")
-}
+DATABASES = {"default": DATABASE}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = sqlite_options()
     # A file, so that tests with threads meet the same locks as the product; one for each run.
@@ -207,6 +204,8 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
 ACCOUNT_SESSION_REMEMBER = True
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
+MFA_PASSKEY_LOGIN_ENABLED = True
 ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
@@ -222,6 +221,7 @@ SILENCED_SYSTEM_CHECKS = ["security.W008"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "orchestrator.web.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
@@ -278,7 +278,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
-    "ENUM_NAME_OVERRIDES": {},
+    "ENUM_NAME_OVERRIDES": {
+        "AccountKind": "accounts.models.User.Kind",
+        "HoldKind": "hosts.models.HostHold.Kind",
+        "JobState": "jobs.models.Job.State",
+        "VMState": "vms.states.State",
+        "RunningVMs": "accounts.revocation.CHOICES",
+    },
 }
 
 # Celery -------------------------------------------------------------------------------------
@@ -293,7 +299,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_keepalive": True,
     "health_check_interval": 10,
     "max_retries": 0,
-    "visibility_timeout": 3600,
+    # No second copy of each message in Redis until it is acknowledged: a lost bell is rung again
+    # by the sweeper after seconds, and not after a visibility time-out.
+    "ack_emulation": False,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

@@ -95,10 +95,10 @@ def why_not_any_more(vm: VirtualMachine) -> str:
         return "The account that asked for it was deactivated."
     if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
         return "The token that asked for it was revoked or has expired."
-    if not Grant.objects.live().filter(pk=vm.grant_id).exists():
+    grant = vm.grant and Grant.objects.live().filter(pk=vm.grant.pk).first()
+    if not grant:
         return "The grant that allowed it was revoked or has expired."
-    grant = Grant.objects.get(pk=vm.grant_id)
-    if grant.role_id and not grant.role.group.user_set.filter(pk=vm.requested_by_id).exists():  # type: ignore[union-attr]
+    if grant.role and not grant.role.group.user_set.filter(pk=vm.requested_by.pk).exists():
         return "The role whose grant allowed it was taken away."
     template = vm.template
     if not Template.objects.live().filter(pk=template.pk).exists():
@@ -109,7 +109,7 @@ def why_not_any_more(vm: VirtualMachine) -> str:
 
 
 def may_manage(actor: Actor, template: Template) -> bool:
-    """Return whether the actor may change and grant `template`: by role, or by a grant to manage."""
+    """Return whether the actor may change and grant `template`, by role or by a grant."""
     if actor.can("templates.manage"):
         return True
     if not actor.in_scope("templates") or not actor.may_use_template(template.pk):

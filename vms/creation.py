@@ -91,7 +91,7 @@ class CreateHandler(VMHandler):
         assert image is not None
         return CreateSpec(
             name=placement.host_name,
-            architecture=image.architecture,  # type: ignore[arg-type]
+            architecture=image.architecture,
             catalog_id=image.catalog_id,
             version=image.version,
             connection=image.source.connection,

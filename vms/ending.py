@@ -27,7 +27,7 @@ from vms.states import MOVES, State
 if TYPE_CHECKING:
     from jobs.claims import Claim
 
-DELETABLE = [state for state, after in MOVES.items() if State.DELETING in after]
+DELETABLE = [State(state) for state, after in MOVES.items() if State.DELETING in after]
 
 
 class Verdict(StrEnum):
@@ -120,9 +120,7 @@ def end(vm: VirtualMachine, actor: Actor = SYSTEM, *, reason: str) -> Job:
     raise Conflict("The VM is changing too fast. Try again.")
 
 
-def begin(
-    vm: VirtualMachine, actor: Actor = SYSTEM, *, final: State, reason: str
-) -> Job | None:
+def begin(vm: VirtualMachine, actor: Actor = SYSTEM, *, final: State, reason: str) -> Job | None:
     """Move `vm` to deleting and enqueue the job that ends it in `final`; None if it moved away."""
     with transaction.atomic():
         if not move(vm, State.DELETING, expect=DELETABLE, reason=reason, desired_state="deleted"):

@@ -13,7 +13,7 @@ from django.db.models import Q
 from accounts.models import Role
 from catalog.forms import RevokeForm
 from catalog.models import Image
-from hosts.forms import MomentField, TagsField
+from hosts.forms import MomentField, SearchInput, TagsField
 from hosts.models import Host
 from vms.models import Grant, LeaseEnd, Template, VirtualMachine
 from vms.states import State
@@ -25,28 +25,29 @@ if TYPE_CHECKING:
 
 __all__ = ["RevokeForm"]
 
-UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+UNITS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+_BY_LETTER = {unit[0]: size for unit, size in UNITS.items()}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([dhms])[a-z]*\s*,?", re.IGNORECASE)
 
 
 def as_duration(seconds: int) -> str:
-    """Return seconds as people write them: “1d 12h”."""
+    """Return seconds as people write them, whole: “1 d 12 h”."""
     parts = []
     for unit, size in UNITS.items():
         count, seconds = divmod(seconds, size)
         if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts) or "0s"
+            parts.append(f"{count} {unit}")
+    return " ".join(parts) or "0 s"
 
 
 def parse_duration(text: str) -> int:
-    """Return the seconds of “90m”, “8h”, “1d 12h”, “2 days”; raises `ValueError`."""
+    """Return the seconds of “90m”, “8 h”, “1d 12h”, “2 days”; raises `ValueError`."""
     position, seconds = 0, 0.0
     while position < len(text):
         found = _PART.match(text, position)
         if not found:
             raise ValueError(text)
-        seconds += float(found[1]) * UNITS[found[2].lower()]
+        seconds += float(found[1]) * _BY_LETTER[found[2].lower()]
         position = found.end()
     if not 0 < seconds < 2**31:
         raise ValueError(text)
@@ -83,8 +84,16 @@ class AccountChoice(forms.ModelChoiceField):
 class TemplateFilters(django_filters.FilterSet):
     """What the list of templates can be narrowed by."""
 
-    q = django_filters.CharFilter(method="search", label="Search")
-    os = django_filters.ChoiceFilter(choices=Template.OS.choices, empty_label="Any system")
+    q = django_filters.CharFilter(method="search", label="Search", widget=SearchInput)
+    os = django_filters.ChoiceFilter(
+        label="System", choices=Template.OS.choices, empty_label="Any system"
+    )
+    state = django_filters.ChoiceFilter(
+        method="in_state",
+        label="State",
+        choices=[("live", "Live"), ("revoked", "Revoked")],
+        empty_label="Live and revoked",
+    )
 
     class Meta:
         model = Template
@@ -92,6 +101,9 @@ class TemplateFilters(django_filters.FilterSet):
 
     def search(self, templates: QuerySet[Template], name: str, text: str) -> QuerySet[Template]:
         return templates.filter(Q(name__icontains=text) | Q(description__icontains=text))
+
+    def in_state(self, templates: QuerySet[Template], name: str, state: str) -> QuerySet[Template]:
+        return templates.filter(revoked_at__isnull=state == "live")
 
 
 class TemplateForm(forms.Form):
@@ -131,7 +143,9 @@ class TemplateForm(forms.Form):
     )
     start = forms.BooleanField(required=False, initial=True, label="Start VMs when created")
 
-    def __init__(self, *arguments: Any, actor: Actor, editing: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, actor: Actor, editing: bool = False, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         images = Image.objects.visible_to(actor).live().select_related("source")
         self.fields["images"].queryset = images  # type: ignore[attr-defined]
@@ -142,9 +156,7 @@ class TemplateForm(forms.Form):
 class GrantForm(forms.Form):
     """Who may use the template, how, and until when."""
 
-    user = AccountChoice(
-        queryset=get_user_model().objects.none(), required=False, empty_label="–"
-    )
+    user = AccountChoice(queryset=get_user_model().objects.none(), required=False, empty_label="–")
     role = forms.ModelChoiceField(
         queryset=Role.objects.none(), required=False, empty_label="–", label="or role"
     )
@@ -173,7 +185,7 @@ class GrantForm(forms.Form):
 class VMFilters(django_filters.FilterSet):
     """What the list of VMs can be narrowed by."""
 
-    q = django_filters.CharFilter(method="search", label="Search")
+    q = django_filters.CharFilter(method="search", label="Search", widget=SearchInput)
     state = django_filters.ChoiceFilter(
         method="in_state",
         label="State",
@@ -181,11 +193,19 @@ class VMFilters(django_filters.FilterSet):
         empty_label="Any state",
     )
     template = django_filters.ModelChoiceFilter(
-        queryset=Template.objects.none(), empty_label="Any template"
+        queryset=Template.objects.none(), label="Template", empty_label="Any template"
     )
-    host = django_filters.ModelChoiceFilter(queryset=Host.objects.none(), empty_label="Any host")
+    host = django_filters.ModelChoiceFilter(
+        queryset=Host.objects.none(), label="Host", empty_label="Any host"
+    )
     owner = django_filters.CharFilter(
-        field_name="requested_by__username", lookup_expr="iexact", label="Owner"
+        field_name="requested_by__username",
+        lookup_expr="icontains",
+        label="Owner",
+        widget=SearchInput,
+    )
+    whose = django_filters.ChoiceFilter(
+        method="of", label="Whose", choices=[("mine", "Mine")], empty_label="Everybody’s"
     )
 
     class Meta:
@@ -194,14 +214,23 @@ class VMFilters(django_filters.FilterSet):
 
     def __init__(self, *arguments: Any, actor: Actor, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.actor = actor
         templates = Template.objects.visible_to(actor).order_by("name")
         self.filters["template"].field.queryset = templates
-        self.filters["host"].field.queryset = Host.objects.visible_to(actor).order_by("name")
+        if actor.can("hosts.view"):
+            self.filters["host"].field.queryset = Host.objects.visible_to(actor).order_by("name")
+        else:
+            del self.filters["host"]
+        if not actor.can("vms.view_all"):  # there are only one's own
+            del self.filters["owner"], self.filters["whose"]
 
     def search(
         self, vms: QuerySet[VirtualMachine], name: str, text: str
     ) -> QuerySet[VirtualMachine]:
         return vms.filter(Q(name__icontains=text) | Q(ip_address__icontains=text))
+
+    def of(self, vms: QuerySet[VirtualMachine], name: str, whose: str) -> QuerySet[VirtualMachine]:
+        return vms.filter(requested_by=self.actor.user_id)
 
     def in_state(
         self, vms: QuerySet[VirtualMachine], name: str, state: str
@@ -274,9 +303,7 @@ class ExecuteForm(forms.Form):
 
     command = forms.CharField(
         strip=False,
-        widget=forms.Textarea(
-            attrs={"rows": 2, "placeholder": "uname -a", "spellcheck": "false"}
-        ),
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "uname -a", "spellcheck": "false"}),
     )
     timeout_seconds = DurationField(initial=300, label="Limit", help_text="Such as 30s or 5m.")
 
@@ -284,7 +311,11 @@ class ExecuteForm(forms.Form):
 class WhyNotForm(forms.Form):
     """A host to ask about."""
 
-    host = forms.ModelChoiceField(queryset=Host.objects.none(), empty_label="Choose a host")
+    host = forms.ModelChoiceField(
+        queryset=Host.objects.none(),
+        empty_label="Choose a host",
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
 
     def __init__(self, *arguments: Any, actor: Actor, **options: Any) -> None:
         super().__init__(*arguments, **options)

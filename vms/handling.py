@@ -40,7 +40,10 @@ class VMHandler(HostHandler):
     def placement_of(self, vm: VirtualMachine) -> Placement | None:
         """Return the VM's current placement, if it is open."""
         return (
-            vm.placements.open().filter(current=True).select_related("host", "image__source").first()
+            vm.placements.open()
+            .filter(current=True)
+            .select_related("host", "image__source")
+            .first()
         )
 
 
@@ -64,5 +67,3 @@ def looks(claim: Claim, first: float, longest: float = 2.0) -> tuple[float, dict
 def went_on(step: str, **more: object) -> Again:
     """Go on to `step` with fresh counters."""
     return Again(step=step, payload={"tries": 0, "looks": 0}, **more)  # type: ignore[arg-type]
-
-

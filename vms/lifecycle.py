@@ -40,7 +40,7 @@ def move(
     final = to in State.final()
     with transaction.atomic():
         if final and vm.grant_id:
-            list(Grant.objects.select_for_update().filter(pk=vm.grant_id).values_list("pk"))
+            list(Grant.objects.select_for_update().filter(pk=vm.grant_id).values("pk"))
         changes: dict[str, Any] = {"state": to, "changed_at": Now(), **values}
         if reason is not None:
             changes["reason"] = reason[:500]
@@ -51,9 +51,10 @@ def move(
         if not VirtualMachine.objects.filter(pk=vm.pk, state__in=expected).update(**changes):
             return False
         if final:
-            Grant.objects.filter(pk=vm.grant_id, maximum_vms__isnull=False, vms__gt=0).update(
-                vms=F("vms") - 1
-            )
+            if vm.grant_id:
+                Grant.objects.filter(pk=vm.grant_id, maximum_vms__isnull=False, vms__gt=0).update(
+                    vms=F("vms") - 1
+                )
             Lease.objects.filter(vm=vm, acted_at=None).update(acted_at=Now())
             bell.ring_tick(PLACER)
         vm.refresh_from_db()
@@ -74,8 +75,10 @@ def announce(vm: VirtualMachine) -> None:
 
 def note_problem(vm: VirtualMachine, problem: str) -> None:
     """Show what went wrong with a VM that exists, without moving it. An empty text clears it."""
-    if VirtualMachine.objects.filter(pk=vm.pk).exclude(problem=problem[:500]).update(
-        problem=problem[:500]
+    if (
+        VirtualMachine.objects.filter(pk=vm.pk)
+        .exclude(problem=problem[:500])
+        .update(problem=problem[:500])
     ):
         vm.problem = problem[:500]
         announce(vm)

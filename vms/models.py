@@ -59,9 +59,7 @@ class Template(BaseModel):
     start = models.BooleanField(default=True)
     default_lease_seconds = models.PositiveIntegerField()
     maximum_lease_seconds = models.PositiveIntegerField()
-    lease_end = models.CharField(
-        max_length=10, choices=LeaseEnd.choices, default=LeaseEnd.DELETE
-    )
+    lease_end = models.CharField(max_length=10, choices=LeaseEnd.choices, default=LeaseEnd.DELETE)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -116,7 +114,11 @@ class Grant(BaseModel):
 
     template = models.ForeignKey(Template, on_delete=models.CASCADE, related_name="grants")
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="grants"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="grants",
     )
     role = models.ForeignKey(
         "accounts.Role", on_delete=models.CASCADE, null=True, blank=True, related_name="grants"
@@ -179,12 +181,18 @@ class VirtualMachine(BaseModel):
 
     name = models.CharField(max_length=63)
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="vms")
-    grant = models.ForeignKey(Grant, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    grant = models.ForeignKey(
+        Grant, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     token = models.ForeignKey(
         "accounts.ApiToken", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="vms"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="vms",
     )
     create_job = models.ForeignKey(
         "jobs.Job", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
@@ -207,7 +215,9 @@ class VirtualMachine(BaseModel):
     reason = models.CharField(max_length=500, blank=True)  # why pending, why ended
     problem = models.CharField(max_length=500, blank=True)  # what went wrong while it exists
     ended_at = models.DateTimeField(null=True, blank=True)
-    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, blank=True, related_name="vms")
+    host = models.ForeignKey(
+        Host, on_delete=models.SET_NULL, null=True, blank=True, related_name="vms"
+    )
     # Observation: what the host said last, in its words.
     observed_state = models.CharField(max_length=30, blank=True)
     observed_at = models.DateTimeField(null=True, blank=True)
@@ -225,9 +235,7 @@ class VirtualMachine(BaseModel):
             )
         ]
         indexes = [
-            models.Index(
-                fields=["-priority", "id"], name="vm_queue", condition=Q(state="pending")
-            ),
+            models.Index(fields=["-priority", "id"], name="vm_queue", condition=Q(state="pending")),
             models.Index(fields=["requested_by", "-id"], name="vm_owner"),
         ]
 
@@ -338,5 +346,3 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.vm_id} until {self.ends_at}"
-
-

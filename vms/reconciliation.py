@@ -1,4 +1,7 @@
-"""What a host's complete list means for our VMs. Level-triggered: it looks at what is, not at news."""
+"""What a host's complete list means for our VMs.
+
+Level-triggered: it looks at what is, not at news.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +135,9 @@ def before_removal(host: Host, forget_vms: bool, actor: Actor) -> None:
         if vm.state in State.queued():
             ending.end(vm, actor, reason=f"{host.name} was removed.")
         else:
-            open_states = [state for state, after in MOVES.items() if State.FORGOTTEN in after]
+            open_states = [
+                State(state) for state, after in MOVES.items() if State.FORGOTTEN in after
+            ]
             move(vm, State.FORGOTTEN, expect=open_states, reason=f"{host.name} was removed.")
         for job in Job.objects.open().about(vm.subject):
             request_cancel(job, reason=f"{host.name} was removed.")

@@ -31,7 +31,7 @@ def preview(revoked: Revoked) -> list[Hit]:
 
 
 def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
-    """Cancel what is queued; keep, stop or delete what exists. The revoked row is locked already."""
+    """Cancel what is queued; keep, stop or delete what exists. The revoked row is locked."""
     return _apply(list(_reached(revoked)), revoked.kind, running_vms, actor)
 
 

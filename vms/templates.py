@@ -104,9 +104,7 @@ def revoke_template(actor: Actor, template: Template, *, running_vms: str = "kee
         hits = []
         if not locked.revoked_at:
             Template.objects.filter(pk=template.pk).update(revoked_at=Now())
-            hits = revocation.apply(
-                revocation.Revoked("template", template.pk), running_vms, actor
-            )
+            hits = revocation.apply(revocation.Revoked("template", template.pk), running_vms, actor)
         data = {"running_vms": running_vms, "hit": [str(hit) for hit in hits]}
         audit(actor, "template.revoked", _subject(template), template.name, data=data)
         announce(template)

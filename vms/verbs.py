@@ -246,7 +246,9 @@ class StopHandler(StateHandler):
     def not_yet(self, claim: Claim, placement: Placement) -> Outcome:
         waited = (timezone.now() - claim.job.created_at).total_seconds()
         if waited > settings.VM_STOP_SECONDS and not claim.job.payload.get("force"):
-            claim.log(f"The guest did not shut down within {settings.VM_STOP_SECONDS:g} s: forcing.")
+            claim.log(
+                f"The guest did not shut down within {settings.VM_STOP_SECONDS:g} s: forcing."
+            )
             return Again(step="send", payload={"force": True, "looks": 0, "tries": 0})
         return super().not_yet(claim, placement)
 

@@ -2,71 +2,134 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
-import orchestrator.db.fields
-import orchestrator.db.ids
 from django.conf import settings
 from django.db import migrations, models
 
+import orchestrator.db.fields
+import orchestrator.db.ids
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('hosts', '0001_initial'),
+        ("hosts", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CatalogSource',
+            name="CatalogSource",
             fields=[
-                ('id', models.UUIDField(default=orchestrator.db.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('name', models.CharField(max_length=100)),
-                ('connection', orchestrator.db.fields.EncryptedTextField()),
-                ('added_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=orchestrator.db.ids.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("name", models.CharField(max_length=100)),
+                ("connection", orchestrator.db.fields.EncryptedTextField()),
+                (
+                    "added_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='HostImage',
+            name="HostImage",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('catalog_id', models.CharField(max_length=200)),
-                ('version', models.CharField(max_length=100)),
-                ('architecture', models.CharField(blank=True, max_length=10)),
-                ('size_mib', models.PositiveIntegerField(default=0)),
-                ('seen_at', models.DateTimeField()),
-                ('host', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='cached_images', to='hosts.host')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("catalog_id", models.CharField(max_length=200)),
+                ("version", models.CharField(max_length=100)),
+                ("architecture", models.CharField(blank=True, max_length=10)),
+                ("size_mib", models.PositiveIntegerField(default=0)),
+                ("seen_at", models.DateTimeField()),
+                (
+                    "host",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="cached_images",
+                        to="hosts.host",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Image',
+            name="Image",
             fields=[
-                ('id', models.UUIDField(default=orchestrator.db.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('catalog_id', models.CharField(max_length=200)),
-                ('version', models.CharField(max_length=100)),
-                ('architecture', models.CharField(choices=[('arm64', 'Arm64'), ('x86_64', 'X86 64')], max_length=10)),
-                ('type', models.CharField(choices=[('pvm', 'Pvm'), ('macvm', 'Macvm')], max_length=10)),
-                ('pack_size_mib', models.PositiveIntegerField(blank=True, null=True)),
-                ('tainted_at', models.DateTimeField(blank=True, null=True)),
-                ('taint_reason', models.CharField(blank=True, max_length=300)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('revoke_reason', models.CharField(blank=True, max_length=300)),
-                ('source', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='images', to='catalog.catalogsource')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=orchestrator.db.ids.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("catalog_id", models.CharField(max_length=200)),
+                ("version", models.CharField(max_length=100)),
+                (
+                    "architecture",
+                    models.CharField(
+                        choices=[("arm64", "Arm64"), ("x86_64", "X86 64")], max_length=10
+                    ),
+                ),
+                (
+                    "type",
+                    models.CharField(choices=[("pvm", "Pvm"), ("macvm", "Macvm")], max_length=10),
+                ),
+                ("pack_size_mib", models.PositiveIntegerField(blank=True, null=True)),
+                ("tainted_at", models.DateTimeField(blank=True, null=True)),
+                ("taint_reason", models.CharField(blank=True, max_length=300)),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                ("revoke_reason", models.CharField(blank=True, max_length=300)),
+                (
+                    "source",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="images",
+                        to="catalog.catalogsource",
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='catalogsource',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), name='source_name_unique'),
+            model_name="catalogsource",
+            constraint=models.UniqueConstraint(
+                django.db.models.functions.text.Lower("name"), name="source_name_unique"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='hostimage',
-            constraint=models.UniqueConstraint(fields=('host', 'catalog_id', 'version', 'architecture'), name='cached_once'),
+            model_name="hostimage",
+            constraint=models.UniqueConstraint(
+                fields=("host", "catalog_id", "version", "architecture"), name="cached_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='image',
-            constraint=models.UniqueConstraint(models.F('source'), django.db.models.functions.text.Lower('catalog_id'), models.F('version'), models.F('architecture'), name='image_unique', violation_error_message='This image is in the catalog already.'),
+            model_name="image",
+            constraint=models.UniqueConstraint(
+                models.F("source"),
+                django.db.models.functions.text.Lower("catalog_id"),
+                models.F("version"),
+                models.F("architecture"),
+                name="image_unique",
+                violation_error_message="This image is in the catalog already.",
+            ),
         ),
     ]

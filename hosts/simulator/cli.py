@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hosts.simulator.control import address_of
@@ -55,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"also give every host its own address, {address_of(1)} for host 1 (Linux)",
     )
+    add(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep VMs, jobs and cached images in this file over a restart",
+    )
 
 
 def options_from(given: dict[str, Any]) -> Options:
@@ -79,11 +86,12 @@ def options_from(given: dict[str, Any]) -> Options:
         latency_ms=given["latency_ms"],
         faults=parse_faults(pairs),
         addresses=given["addresses"],
+        state=given["state"],
     )
 
 
 def run(given: dict[str, Any]) -> None:
-    """Serve until a signal ends it; raises ``ValueError`` for bad flags or a taken port."""
+    """Serve until a signal ends it; raises ``ValueError`` for what cannot be had."""
     from hosts.simulator.server import serve  # --help needs no server
 
     options = options_from(given)

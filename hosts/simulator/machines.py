@@ -89,6 +89,7 @@ async def create(host: Host, blueprint: Blueprint, job: Job, *, seconds: float) 
     job.boot_seconds = host.boot_seconds if blueprint.starts else 0.0
     job.cached = blueprint.cached_on(host)
     job.starts = blueprint.starts
+    job.record_name = blueprint.name
     try:
         vm = await _create(host, blueprint, seconds)
     except RefusedError as error:
@@ -96,13 +97,26 @@ async def create(host: Host, blueprint: Blueprint, job: Job, *, seconds: float) 
         job.error = error.message
         raise
     else:
-        job.state = "completed"
-        job.record_id = vm.id
-        job.record_name = blueprint.name
-        job.result = f"Virtual machine {vm.id} created"
+        _complete(job, vm)
         return vm
     finally:
         job.updated_at = host.now()
+
+
+def end_interrupted(host: Host, job: Job, error: str) -> None:
+    """End a create whose work is no more: done when its VM is there, else failed with ``error``."""
+    if vm := host.by_name(job.record_name):
+        _complete(job, vm)
+    else:
+        job.state = "failed"
+        job.error = error
+    job.updated_at = host.now()
+
+
+def _complete(job: Job, vm: VM) -> None:
+    job.state = "completed"
+    job.record_id = vm.id
+    job.result = f"Virtual machine {vm.id} created"
 
 
 async def _create(host: Host, blueprint: Blueprint, seconds: float) -> VM:

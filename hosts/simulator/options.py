@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 ARCHITECTURES = ("arm64", "x86_64", "mixed")
 
@@ -26,3 +27,4 @@ class Options:
     latency_ms: float = 0.0
     faults: dict[str, float] = field(default_factory=dict)
     addresses: bool = False
+    state: Path | None = None

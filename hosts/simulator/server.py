@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from hosts.simulator.app import Simulator
 from hosts.simulator.control import address_of
 from hosts.simulator.options import Options
+from hosts.simulator.state import StateFile
 from hosts.simulator.wire import cut
 from hosts.simulator.world import World
 
@@ -105,6 +106,8 @@ class SimulatorServer(uvicorn.Server):
         )
         self._listeners: dict[int, _HostListener] = {}
         self._changing = asyncio.Lock()
+        self._state: StateFile | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     def protocol(self) -> _Protocol:
         """Return the handler of a new connection."""
@@ -113,16 +116,23 @@ class SimulatorServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Bind and listen, then say so on standard output.
 
-        Raises ``OSError`` when the port or an address is taken.
+        Raises ``OSError`` when the port or an address is taken, ``ValueError`` when the file of
+        ``--state`` cannot be written.
         """
         shared = _bind("127.0.0.1", self.world.options.port)
         self.port = self.world.port = shared.getsockname()[1]
+        if self.world.options.state:  # only now: with the port taken, the file may be another's
+            self._state = StateFile(self.world.options.state, self.world)
+            if notice := self._state.load():
+                sys.stderr.write(f"{notice}\n")
         await super().startup([shared])
         if self.world.options.addresses:
             _allow_files(len(self.world.hosts) + 4096)
             self._listeners = {k: _HostListener(self, k) for k in self.world.hosts}
             self.world.on_change = self._open_and_close
             await self._open_and_close()
+        if self._state:
+            self._keeping = asyncio.create_task(self._state.keep())
         gc.freeze()  # the pool stays: the collector need not walk it again and again
         sys.stdout.write(f"listening on http://127.0.0.1:{self.port}\n")
         sys.stdout.flush()
@@ -137,6 +147,9 @@ class SimulatorServer(uvicorn.Server):
         for task in list(self.server_state.tasks):
             task.cancel()
         await super().shutdown(sockets)
+        if self._state and self._keeping:
+            self._state.end()
+            await self._keeping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,86 +2,170 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import orchestrator.db.ids
 from django.conf import settings
 from django.db import migrations, models
 
+import orchestrator.db.ids
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Job',
+            name="Job",
             fields=[
-                ('id', models.UUIDField(default=orchestrator.db.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('kind', models.CharField(max_length=60)),
-                ('subject', models.CharField(max_length=80)),
-                ('state', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('cancelling', 'Cancelling'), ('done', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=12)),
-                ('payload', models.JSONField(default=dict)),
-                ('step', models.CharField(max_length=40)),
-                ('queue', models.CharField(choices=[('steps', 'Steps'), ('calls', 'Calls')], default='steps', max_length=8)),
-                ('lane', models.CharField(blank=True, default='', max_length=60)),
-                ('lane_slot', models.PositiveSmallIntegerField(null=True)),
-                ('unique_key', models.CharField(max_length=120, null=True)),
-                ('fence', models.PositiveIntegerField(default=0)),
-                ('failures', models.PositiveSmallIntegerField(default=0)),
-                ('sending', models.BooleanField(default=False)),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('run_after', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('rung_at', models.DateTimeField(null=True)),
-                ('progress', models.PositiveSmallIntegerField(default=0)),
-                ('message', models.CharField(blank=True, default='', max_length=300)),
-                ('result', models.JSONField(default=dict)),
-                ('error', models.TextField(blank=True, default='')),
-                ('request_id', models.CharField(blank=True, default='', max_length=64)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('actor', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('parent', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='children', to='jobs.job')),
-                ('token', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='accounts.apitoken')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=orchestrator.db.ids.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("kind", models.CharField(max_length=60)),
+                ("subject", models.CharField(max_length=80)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("cancelling", "Cancelling"),
+                            ("done", "Done"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="queued",
+                        max_length=12,
+                    ),
+                ),
+                ("payload", models.JSONField(default=dict)),
+                ("step", models.CharField(max_length=40)),
+                (
+                    "queue",
+                    models.CharField(
+                        choices=[("steps", "Steps"), ("calls", "Calls")],
+                        default="steps",
+                        max_length=8,
+                    ),
+                ),
+                ("lane", models.CharField(blank=True, default="", max_length=60)),
+                ("lane_slot", models.PositiveSmallIntegerField(null=True)),
+                ("unique_key", models.CharField(max_length=120, null=True)),
+                ("fence", models.PositiveIntegerField(default=0)),
+                ("failures", models.PositiveSmallIntegerField(default=0)),
+                ("sending", models.BooleanField(default=False)),
+                ("lease_until", models.DateTimeField(null=True)),
+                (
+                    "run_after",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("rung_at", models.DateTimeField(null=True)),
+                ("progress", models.PositiveSmallIntegerField(default=0)),
+                ("message", models.CharField(blank=True, default="", max_length=300)),
+                ("result", models.JSONField(default=dict)),
+                ("error", models.TextField(blank=True, default="")),
+                ("request_id", models.CharField(blank=True, default="", max_length=64)),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "actor",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="children",
+                        to="jobs.job",
+                    ),
+                ),
+                (
+                    "token",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="accounts.apitoken",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='JobLine',
+            name="JobLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('text', models.TextField()),
-                ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='jobs.job')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("text", models.TextField()),
+                (
+                    "job",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lines",
+                        to="jobs.job",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('state__in', ['queued', 'cancelling'])), fields=['run_after'], name='job_waiting'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("state__in", ["queued", "cancelling"])),
+                fields=["run_after"],
+                name="job_waiting",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('lease_until__isnull', False)), fields=['lease_until'], name='job_leased'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("lease_until__isnull", False)),
+                fields=["lease_until"],
+                name="job_leased",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['subject', '-id'], name='job_subject'),
+            model_name="job",
+            index=models.Index(fields=["subject", "-id"], name="job_subject"),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['actor', '-id'], name='job_actor'),
+            model_name="job",
+            index=models.Index(fields=["actor", "-id"], name="job_actor"),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['queued', 'running', 'cancelling'])), fields=('unique_key',), name='job_open_once'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("state__in", ["queued", "running", "cancelling"])),
+                fields=("unique_key",),
+                name="job_open_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('lane_slot__isnull', False)), fields=('lane', 'lane_slot'), name='job_lane_slot'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("lane_slot__isnull", False)),
+                fields=("lane", "lane_slot"),
+                name="job_lane_slot",
+            ),
         ),
     ]

@@ -32,15 +32,18 @@ class RowLease(models.Model):
     until = models.DateTimeField()
     again = models.BooleanField(default=False)  # somebody asked while it was held
 
+    def __str__(self) -> str:
+        return self.name
+
     @classmethod
     def take(cls, name: str, holder: uuid.UUID, seconds: float) -> bool:
         """Take or renew the lease `name` for `seconds`; return whether `holder` has it now.
 
         Somebody who does not get it leaves a note, which makes the holder go round once more.
         """
-        taken = cls.objects.filter(
-            Q(until__lte=Now()) | Q(holder=holder), name=name
-        ).update(holder=holder, until=from_now(seconds))
+        taken = cls.objects.filter(Q(until__lte=Now()) | Q(holder=holder), name=name).update(
+            holder=holder, until=from_now(seconds)
+        )
         if taken:
             return True
         if cls.objects.filter(name=name).update(again=True):

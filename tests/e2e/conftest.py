@@ -32,8 +32,8 @@ def product(tmp_path: Path, own_redis: OwnRedis) -> Iterator[Product]:
         made = Product(tmp_path, database_url, own_redis.url)
         made.manage("migrate", "--verbosity", "0")
         made.manage("bootstrap")
-        made.start_all()
         try:
+            made.start_all()
             yield made
         finally:
             made.stop()

@@ -34,7 +34,13 @@ def gone(team: Team, vm_id: str) -> None:
 
 
 def test_a_worker_killed_at_each_step_of_a_create_leaves_exactly_one_vm(team: Team) -> None:
-    for moment in ("create:before", "create:after", "watch:settle", "confirm:settle", "address:settle"):
+    for moment in (
+        "create:before",
+        "create:after",
+        "watch:settle",
+        "confirm:settle",
+        "address:settle",
+    ):
         name = f"kill-{moment.replace(':', '-')}"
         team.product.kill("calls")
         team.product.start("calls", JOBS_DIE_AT=f"vm.create:{moment}")

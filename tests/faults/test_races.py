@@ -67,7 +67,9 @@ def test_64_requests_for_20_slots_place_exactly_20_and_overcharge_no_host(pool: 
     assert (states.count("creating"), states.count("pending")) == (20, 44)
     for row in HostCapacity.objects.all():
         assert row.cpus_charged <= row.cpus_total
-        charged = sum(Placement.objects.open().filter(host_id=row.host_id).values_list("cpus", flat=True))
+        charged = sum(
+            Placement.objects.open().filter(host_id=row.host_id).values_list("cpus", flat=True)
+        )
         assert row.cpus_charged == charged == slots[row.host_id]
 
 
@@ -152,7 +154,9 @@ def test_requests_deletes_and_inventories_at_once_end_without_a_deadlock(
     ]
     for _ in range(3):
         results = at_once(*calls)
-        assert [one for one in results if isinstance(one, Exception) and not isinstance(one, Refusal)] == []
+        assert [
+            one for one in results if isinstance(one, Exception) and not isinstance(one, Refusal)
+        ] == []
     worker.until(lambda: not VirtualMachine.objects.open().exists())
     assert sum(HostCapacity.objects.values_list("cpus_charged", flat=True)) == 0
     assert pool.simulation.all_vm_names() == []

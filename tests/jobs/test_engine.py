@@ -217,9 +217,14 @@ def test_an_effect_and_its_settlement_happen_together_or_not_at_all(handler: Scr
     held = claims.claim(made.pk)
     assert held
     Job.objects.update(fence=99)
+
+    def write() -> None:
+        Job.objects.filter(pk=made.pk).update(message="x")
+
     with pytest.raises(claims.Fenced):
         running.settle(
-            held.job, Done(effect=lambda: Job.objects.filter(pk=made.pk).update(message="x") and None)
+            held.job,
+            Done(effect=lambda: Job.objects.filter(pk=made.pk).update(message="x") and None),
         )
     made.refresh_from_db()
     assert made.message == ""

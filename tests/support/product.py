@@ -57,9 +57,7 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 class Product:
     """Real processes of the product. Each has a name, a log file, and may be killed and revived."""
 
-    def __init__(
-        self, folder: Path, database_url: str, redis_url: str, **settings: str
-    ) -> None:
+    def __init__(self, folder: Path, database_url: str, redis_url: str, **settings: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -117,7 +115,7 @@ class Product:
             answer = httpx.get(f"{self.url}/readyz", timeout=5)
         except httpx.HTTPError:
             return False
-        return answer.status_code == 200 and answer.json()["status"] == "ok"
+        return answer.status_code == 200 and answer.json()["status"] == "ready"
 
     def kill(self, name: str) -> None:
         """Kill one process with SIGKILL."""

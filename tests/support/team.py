@@ -71,7 +71,11 @@ def make_team(product: Product, simulation: Simulation, **template: Any) -> Team
                 },
             )
         )
-    ok(admin.post("/sources/", json={"name": "catalog", "connection": "host=u:p@http://127.0.0.1:9"}))
+    ok(
+        admin.post(
+            "/sources/", json={"name": "catalog", "connection": "host=u:p@http://127.0.0.1:9"}
+        )
+    )
     image = ok(
         admin.post(
             "/images/",

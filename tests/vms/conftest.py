@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-
 from accounts.actors import Actor
 from accounts.models import User
 from catalog import images
@@ -125,5 +124,3 @@ def pool(
 def reread(vm: VirtualMachine) -> VirtualMachine:
     """Return the VM as the database has it now."""
     return VirtualMachine.objects.select_related("host", "lease", "create_job").get(pk=vm.pk)
-
-

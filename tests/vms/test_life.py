@@ -18,9 +18,7 @@ pytestmark = pytest.mark.stores
 
 
 def charges() -> dict[str, int]:
-    return {
-        row.host.name: row.cpus_charged for row in HostCapacity.objects.select_related("host")
-    }
+    return {row.host.name: row.cpus_charged for row in HostCapacity.objects.select_related("host")}
 
 
 def reread(vm: VirtualMachine) -> VirtualMachine:

@@ -88,9 +88,7 @@ def test_a_token_narrowed_to_templates_uses_no_other(pool: Pool) -> None:
     assert refusal.value.code == "token_scope"
 
 
-def test_a_role_taken_away_reaches_what_its_grant_allowed(
-    pool: Pool, worker: Worker
-) -> None:
+def test_a_role_taken_away_reaches_what_its_grant_allowed(pool: Pool, worker: Worker) -> None:
     from accounts.models import Role
 
     developer = Role.objects.get(group__name="Developer")

@@ -17,6 +17,7 @@ from django.db import transaction
 
 from hosts.capacity import Size, charge
 from hosts.models import HostCapacity
+from jobs.models import Job
 from jobs.queueing import proceed, request_cancel
 from orchestrator.db.models import RowLease
 from vms import access
@@ -111,9 +112,7 @@ def _take(
     rejected: list[tuple[HostView, Rejection]],
 ) -> bool:
     image = wish.image_on(host)
-    size = Size(
-        wish.size.cpus, wish.size.memory_mib, wish.size.disk_gib, wish.macos_slots_on(host)
-    )
+    size = Size(wish.size.cpus, wish.size.memory_mib, wish.size.disk_gib, wish.macos_slots_on(host))
     with transaction.atomic():
         if not charge(host.id, size):
             return False
@@ -163,18 +162,20 @@ def _explanation(result: Score, rejected: list[tuple[HostView, Rejection]]) -> d
 def _explain_waiting(
     vm: VirtualMachine, wish: Wish, hosts: list[HostView], awaited: set[UUID]
 ) -> None:
-    """Store why `vm` waits, if it changed since the last pass; give up when nothing is left to try."""
+    """Store why `vm` waits, if that changed; give up when no host is left to try."""
     if wish.tried and not any(could_ever(wish, host) for host in hosts):
         if vm.create_job:
             proceed(vm.create_job, "give_up")
         return
     reason = waiting_reason(wish, hosts, awaited)
-    if VirtualMachine.objects.filter(pk=vm.pk, state=State.PENDING).exclude(reason=reason).update(
-        reason=reason
+    if (
+        VirtualMachine.objects.filter(pk=vm.pk, state=State.PENDING)
+        .exclude(reason=reason)
+        .update(reason=reason)
     ):
         vm.reason = reason
-        if vm.create_job_id:
-            type(vm.create_job).objects.filter(pk=vm.create_job_id).update(message=reason[:300])  # type: ignore[union-attr]
+        if vm.create_job:
+            Job.objects.filter(pk=vm.create_job.pk).update(message=reason[:300])
         announce(vm)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from django.db.models import Count
 from django.utils import timezone
@@ -63,8 +63,18 @@ def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -
     ]
 
 
-def room(capacity: HostCapacity) -> dict[str, object]:
-    """Return the fields of a HostView that come from its capacity."""
+class Room(TypedDict):
+    """The fields of a HostView that come from its capacity."""
+
+    total: dict[str, int]
+    free: dict[str, int]
+    overcommitted: bool
+    disk_free_gib: int
+    shared_volume: bool | None
+
+
+def room(capacity: HostCapacity) -> Room:
+    """Return what a host has room for."""
     return {
         "total": {
             resource: getattr(capacity, f"{resource}_total")

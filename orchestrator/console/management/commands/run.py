@@ -85,7 +85,7 @@ class Command(BaseCommand):
                 supervisor.start(embedded_redis(path))
             simulator_port = remembered_port(var / "simulator-port") if demo else 0
             if demo:
-                supervisor.start(simulator(simulator_port))
+                supervisor.start(simulator(simulator_port, var / "simulator.json"))
             migrate()
             processes = programs(bind, port, redis_url)
             for program in processes:
@@ -155,14 +155,14 @@ def programs(bind: str, port: int, redis_url: str) -> list[Program]:
     ]
 
 
-def simulator(port: int) -> Program:
-    """Return the demo pool of simulated hosts."""
+def simulator(port: int, state: Path) -> Program:
+    """Return the demo pool of simulated hosts; they keep in `state` what the database knows."""
     return Program(
         "simulator",
         [
             *(sys.executable, "-m", "hosts.simulator", "--count", str(SIMULATED_HOSTS)),
             *("--port", str(port), "--arch", "arm64", "--seed", "1"),
-            *("--boot-seconds", "2", "--clone-seconds", "1"),
+            *("--boot-seconds", "2", "--clone-seconds", "1", "--state", str(state)),
         ],
         cwd=settings.BASE_DIR,
         foundation=True,
