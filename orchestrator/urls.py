@@ -1,0 +1,95 @@
+"""Every address of the product."""
+
+from __future__ import annotations
+
+from allauth.account import views as account
+from allauth.mfa.base import views as mfa
+from allauth.mfa.recovery_codes import views as recovery_codes
+from allauth.mfa.totp import views as totp
+from allauth.mfa.webauthn import views as webauthn
+from allauth.usersessions import views as sessions
+from django.urls import include, path
+
+import accounts.api.urls
+import catalog.api
+import events.api
+import hosts.api
+import jobs.api
+import orchestrator.api.urls
+import vms.api.urls
+from orchestrator.api.pages import DocsPage
+from orchestrator.web import errors, health
+
+# The pages of allauth that exist here, under its own names. There is no sign-up, no reset by mail
+# and no mail address to manage: administrators make accounts. A stranger gets no further than
+# signing in; all else redirects to it.
+allauth_urls = [
+    path("login/", account.login, name="account_login"),
+    path("logout/", account.logout, name="account_logout"),
+    path("inactive/", account.account_inactive, name="account_inactive"),
+    path("reauthenticate/", account.reauthenticate, name="account_reauthenticate"),
+    path("password/change/", account.password_change, name="account_change_password"),
+    path("2fa/", mfa.index, name="mfa_index"),
+    path("2fa/authenticate/", mfa.authenticate, name="mfa_authenticate"),
+    path("2fa/reauthenticate/", mfa.reauthenticate, name="mfa_reauthenticate"),
+    path("2fa/totp/activate/", totp.activate_totp, name="mfa_activate_totp"),
+    path("2fa/totp/deactivate/", totp.deactivate_totp, name="mfa_deactivate_totp"),
+    path(
+        "2fa/recovery-codes/",
+        recovery_codes.view_recovery_codes,
+        name="mfa_view_recovery_codes",
+    ),
+    path(
+        "2fa/recovery-codes/generate/",
+        recovery_codes.generate_recovery_codes,
+        name="mfa_generate_recovery_codes",
+    ),
+    path(
+        "2fa/recovery-codes/download/",
+        recovery_codes.download_recovery_codes,
+        name="mfa_download_recovery_codes",
+    ),
+    path("2fa/webauthn/", webauthn.list_webauthn, name="mfa_list_webauthn"),
+    path("2fa/webauthn/add/", webauthn.add_webauthn, name="mfa_add_webauthn"),
+    path("2fa/webauthn/login/", webauthn.login_webauthn, name="mfa_login_webauthn"),
+    path(
+        "2fa/webauthn/reauthenticate/",
+        webauthn.reauthenticate_webauthn,
+        name="mfa_reauthenticate_webauthn",
+    ),
+    path(
+        "2fa/webauthn/keys/<int:pk>/remove/", webauthn.remove_webauthn, name="mfa_remove_webauthn"
+    ),
+    path("2fa/webauthn/keys/<int:pk>/edit/", webauthn.edit_webauthn, name="mfa_edit_webauthn"),
+    path("sessions/", sessions.list_usersessions, name="usersessions_list"),
+]
+
+# The rooms' endpoints under one namespace, `api:`; the last list answers for what is none.
+api_urls = [
+    *accounts.api.urls.urlpatterns,
+    *events.api.urlpatterns,
+    *jobs.api.urlpatterns,
+    *hosts.api.urlpatterns,
+    *catalog.api.urlpatterns,
+    *vms.api.urls.urlpatterns,
+    *orchestrator.api.urls.urlpatterns,
+]
+
+urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("accounts/", include(allauth_urls)),
+    path("api/v2/", include((api_urls, "api"))),
+    path("api/docs/", DocsPage.as_view(), name="api-docs"),
+    path("", include("accounts.urls")),
+    path("", include("jobs.urls")),
+    path("", include("hosts.urls")),
+    path("", include("vms.urls")),
+    path("", include("catalog.urls")),
+    path("", include("orchestrator.console.urls")),
+]
+
+handler400 = errors.bad_request
+handler403 = errors.permission_denied
+handler404 = errors.not_found
+handler500 = errors.server_error
