@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from rest_framework import serializers
+
+from accounts.models import AuditEvent, User
+from accounts.permissions import PERMISSIONS, SCOPES
+from accounts.revocation import CHOICES
+from orchestrator.api.serializers import (
+    Flag,
+    Input,
+    Moment,
+    OneOf,
+    Output,
+    Secret,
+    Text,
+    Texts,
+)
+
+
+class RoleOutput(Output):
+    """A role and what it allows."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    shipped = serializers.BooleanField()
+    weight = serializers.IntegerField()
+    permissions = serializers.ListField(child=serializers.ChoiceField(sorted(PERMISSIONS)))
+
+
+class UserReference(Output):
+    """An account that something names."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField(source="username")
+
+
+class UserOutput(Output):
+    """An account."""
+
+    id = serializers.UUIDField()
+    username = serializers.CharField()
+    email = serializers.CharField()
+    kind = serializers.ChoiceField(User.Kind.choices)
+    active = serializers.BooleanField(source="is_active")
+    roles = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField(source="date_joined")
+    last_login_at = serializers.DateTimeField(source="last_login", allow_null=True)
+
+    def get_roles(self, user: User) -> list[str]:
+        return sorted(group.name for group in user.groups.all())  # prefetched
+
+
+class UserInput(Input):
+    username = Text(max_length=150)
+    email = Text(max_length=254, required=False, allow_blank=True)
+    password = Secret(max_length=200, required=False)
+    roles = Texts(help_text="Ids or names.")
+
+
+class ServiceAccountInput(Input):
+    username = Text(max_length=150)
+    roles = Texts(help_text="Ids or names.")
+
+
+class UserChanges(Input):
+    roles = Texts(required=False, help_text="Exactly these roles: ids or names.")
+    active = Flag(required=False)
+    running_vms = OneOf(
+        CHOICES,
+        required=False,
+        help_text="What becomes of the VMs that rest on what is taken away. Default: keep.",
+    )
+
+
+class TokenOutput(Output):
+    """An API token, without its secret."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    prefix = serializers.CharField(help_text="What may be shown of it, to tell it from others.")
+    user = UserReference()
+    scopes = serializers.ListField(child=serializers.ChoiceField(sorted(SCOPES)))
+    templates = serializers.ListField(
+        child=serializers.UUIDField(),
+        allow_null=True,
+        help_text="The only templates it may use; null: all that its account may.",
+    )
+    expires_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True)
+    last_used_address = serializers.CharField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    created_by = UserReference(allow_null=True)
+
+
+class NewTokenOutput(TokenOutput):
+    """An API token with its clear text: the only time it is shown."""
+
+    token = serializers.CharField(source="clear_text")
+
+
+class TokenInput(Input):
+    name = Text(max_length=100)
+    scopes = serializers.ListField(child=OneOf(sorted(SCOPES)), min_length=1, max_length=20)
+    user = Text(required=False, max_length=150, help_text="Id or name; yours by default.")
+    templates = Texts(required=False, allow_null=True, help_text="Ids or names.")
+    expires_at = Moment(required=False, allow_null=True)
+
+
+class RevokeInput(Input):
+    running_vms = OneOf(CHOICES, required=False, help_text="Default: keep.")
+
+
+class NamedById(TypedDict):
+    """Who did it, by the name of that time; the account may be gone."""
+
+    id: str | None
+    name: str
+
+
+class AuditOutput(Output):
+    """One line of the audit trail."""
+
+    id = serializers.UUIDField()
+    sequence = serializers.IntegerField(allow_null=True, help_text="Null until it is sealed.")
+    created_at = serializers.DateTimeField()
+    action = serializers.CharField()
+    outcome = serializers.ChoiceField(AuditEvent.Outcome.choices)
+    actor = serializers.SerializerMethodField()
+    token = serializers.SerializerMethodField()
+    address = serializers.CharField()
+    request_id = serializers.CharField()
+    subject = serializers.CharField()
+    subject_name = serializers.CharField()
+    data = serializers.DictField()  # type: ignore[assignment]
+    digest = serializers.CharField(help_text="SHA-256 of the chain; empty until it is sealed.")
+
+    def get_actor(self, event: AuditEvent) -> NamedById:
+        return {"id": str(event.actor_id) if event.actor_id else None, "name": event.actor_name}
+
+    def get_token(self, event: AuditEvent) -> NamedById | None:
+        if event.token_id is None:
+            return None
+        return {"id": str(event.token_id), "name": event.token_name}
+
+
+class MeOutput(Output):
+    """The account that asks, what it may do, and the token in use."""
+
+    id = serializers.UUIDField(source="user.id")
+    username = serializers.CharField(source="user.username")
+    email = serializers.CharField(source="user.email")
+    kind = serializers.ChoiceField(User.Kind.choices, source="user.kind")
+    roles = serializers.SerializerMethodField()
+    permissions = serializers.SerializerMethodField()
+    token = TokenOutput(allow_null=True)
+
+    def get_roles(self, actor: Any) -> list[str]:
+        return sorted(actor.user.groups.values_list("name", flat=True))
+
+    def get_permissions(self, actor: Any) -> list[str]:
+        return sorted(actor.permissions)

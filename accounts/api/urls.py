@@ -1,0 +1,20 @@
+"""Routes below `/api/v2/`. `tokens/` itself is in `vms.api`, which knows templates by name."""
+
+from __future__ import annotations
+
+from accounts.api import openapi, views
+from orchestrator.api.routing import route
+
+__all__ = ["openapi", "urlpatterns"]  # the schema finds its extensions once they are loaded
+
+urlpatterns = [
+    route("me/", views.Me, "me"),
+    route("roles/", views.RoleList, "roles"),
+    route("users/", views.UserList, "users"),
+    route("users/<uuid:id>/", views.UserItem, "user"),
+    route("service-accounts/", views.ServiceAccountList, "service-accounts"),
+    route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
+    route("tokens/<uuid:id>/", views.TokenItem, "token"),
+    route("tokens/<uuid:id>/revoke/", views.TokenRevoke, "token-revoke"),
+    route("audit/", views.AuditList, "audit"),
+]

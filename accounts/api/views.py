@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import django_filters
+from django.db import transaction
+from django.db.models import QuerySet
+from rest_framework.response import Response
+
+from accounts import tokens, users
+from accounts.api import serializers
+from accounts.api.querysets import roles_visible_to, users_visible_to
+from accounts.models import ApiToken, AuditEvent, Role, User
+from orchestrator.api.references import resolve
+from orchestrator.api.serializers import Input
+from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
+from orchestrator.refusals import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from rest_framework.request import Request
+
+
+class Me(ApiView):
+    tag = "me"
+    model = User
+    output = serializers.MeOutput
+    docs = {"GET": "Tell who asks, with which roles, permissions and token."}
+
+    def rows(self) -> QuerySet[User]:
+        return User.objects.filter(pk=self.actor.user_id)
+
+    def get(self, request: Request) -> Response:
+        return Response(self.represent(self.actor))
+
+
+class RoleList(Lists):
+    tag = "roles"
+    model = Role
+    output = serializers.RoleOutput
+    docs = {"GET": "List the roles that you may see, with their permissions."}
+
+    def rows(self) -> QuerySet[Role]:
+        return roles_visible_to(self.actor)
+
+
+class UserFilter(django_filters.FilterSet):
+    username = django_filters.CharFilter(lookup_expr="iexact")
+    active = django_filters.BooleanFilter(field_name="is_active")
+
+    class Meta:
+        model = User
+        fields = ["username", "active"]
+
+
+class _Accounts(ApiView):
+    """Users and service accounts differ in nothing but their kind."""
+
+    kind: ClassVar[User.Kind]
+    model = User
+    output = serializers.UserOutput
+
+    def rows(self) -> QuerySet[User]:
+        return users_visible_to(self.actor).filter(kind=self.kind).prefetch_related("groups")
+
+    def roles(self, references: Sequence[str]) -> list[Role]:
+        rows = roles_visible_to(self.actor)
+        return [
+            resolve(rows, reference, field="roles", name="group__name") for reference in references
+        ]
+
+
+class UserList(_Accounts, Lists, Posts):
+    tag = "users"
+    kind = User.Kind.PERSON
+    input: ClassVar[type[Input]] = serializers.UserInput
+    filterset_class = UserFilter
+    permission = "accounts.manage"
+    docs = {
+        "GET": "List the people that you may see.",
+        "POST": "Make an account for a person. Without a password they cannot sign in yet.",
+    }
+
+    def perform(self, data: dict[str, Any]) -> User:
+        self.actor.require(self.permission)  # before roles are told from absent ones
+        return users.create_user(
+            self.actor, **data | {"roles": self.roles(data["roles"]), "kind": self.kind}
+        )
+
+
+class ServiceAccountList(UserList):
+    tag = "service-accounts"
+    kind = User.Kind.SERVICE
+    input = serializers.ServiceAccountInput
+    docs = {
+        "GET": "List the service accounts that you may see.",
+        "POST": "Make a service account: it has tokens, and no password.",
+    }
+
+
+class UserItem(_Accounts, Shows, Patches):
+    tag = "users"
+    kind = User.Kind.PERSON
+    changes = serializers.UserChanges
+    docs = {
+        "GET": "Show an account.",
+        "PATCH": "Change an account's roles, or whether it is active. What is taken away ends at "
+        "once; `running_vms` says what becomes of VMs that rest on it.",
+    }
+
+    def change(self, user: User, data: dict[str, Any]) -> None:
+        self.actor.require("accounts.manage")
+        running_vms = data.get("running_vms", "keep")
+        with transaction.atomic():
+            if "roles" in data:
+                roles = self.roles(data["roles"])
+                users.set_roles(self.actor, user, roles, running_vms=running_vms)
+            if "active" in data:
+                users.set_active(self.actor, user, data["active"], running_vms=running_vms)
+
+
+class ServiceAccountItem(UserItem):
+    tag = "service-accounts"
+    kind = User.Kind.SERVICE
+
+
+class TokenFilter(django_filters.FilterSet):
+    live = django_filters.BooleanFilter(method="by_live", help_text="Only live, or only ended.")
+
+    class Meta:
+        model = ApiToken
+        fields = ["live"]
+
+    def by_live(self, rows: Any, name: str, value: bool) -> Any:
+        live = ApiToken.objects.live().values("pk")
+        return rows.filter(pk__in=live) if value else rows.exclude(pk__in=live)
+
+
+class _Tokens(ApiView):
+    tag = "tokens"
+    model = ApiToken
+    output = serializers.TokenOutput
+
+    def rows(self) -> QuerySet[ApiToken]:
+        return ApiToken.objects.visible_to(self.actor).select_related("user", "created_by")
+
+
+class TokenList(_Tokens, Lists, Posts):
+    """`vms.api` extends this with names of templates, which are not known here."""
+
+    input = serializers.TokenInput
+    post_output = serializers.NewTokenOutput
+    filterset_class = TokenFilter
+    shown_once = True
+    docs = {
+        "GET": "List the tokens that you may see.",
+        "POST": "Make a token. Its clear text is in `token`, this once.",
+    }
+
+    def template_ids(self, references: list[str]) -> list[UUID]:
+        """Return the ids of the templates that a token is narrowed to."""
+        raise Invalid.field("templates", "Templates are not known here.")
+
+    def perform(self, data: dict[str, Any]) -> ApiToken:
+        if "user" in data:
+            rows = users_visible_to(self.actor)
+            data["user"] = resolve(rows, data["user"], field="user", name="username")
+        if data.get("templates") is not None:
+            data["templates"] = self.template_ids(data["templates"])
+        token, clear_text = tokens.create_token(self.actor, **data)
+        token.clear_text = clear_text  # type: ignore[attr-defined]
+        return token
+
+    def answer(self, thing: ApiToken) -> Response:
+        body = serializers.NewTokenOutput(thing).data
+        return Response(body, status=self.status, headers={"Location": self.location(thing)})
+
+
+class TokenItem(_Tokens, Shows):
+    docs = {"GET": "Show a token. Its secret is kept nowhere."}
+
+
+class TokenRevoke(_Tokens, Posts):
+    """Accounts know no jobs (the room is above), so this verb answers with the token itself."""
+
+    input = serializers.RevokeInput
+    status = 200
+    docs = {
+        "POST": "Revoke a token: it is refused from now on, what it queued is cancelled, and its "
+        "running VMs are kept, stopped or deleted as chosen. Answers with the token."
+    }
+
+    def perform(self, data: dict[str, Any]) -> ApiToken:
+        token = self.target()
+        tokens.revoke_token(self.actor, token, running_vms=data.get("running_vms", "keep"))
+        return self.target()
+
+
+class AuditFilter(django_filters.FilterSet):
+    action = django_filters.CharFilter(help_text="`template.granted`.")
+    actor = django_filters.CharFilter(field_name="actor_name", help_text="The account's name.")
+    actor_id = django_filters.UUIDFilter()
+    subject = django_filters.CharFilter(help_text="`vm:<id>`.")
+    outcome = django_filters.ChoiceFilter(choices=AuditEvent.Outcome.choices)
+    since = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    until = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = AuditEvent
+        fields = ["action", "actor", "actor_id", "subject", "outcome", "since", "until"]
+
+
+class AuditList(Lists):
+    tag = "audit"
+    model = AuditEvent
+    output = serializers.AuditOutput
+    filterset_class = AuditFilter
+    docs = {"GET": "List what was done and refused, newest first."}
+
+    def rows(self) -> QuerySet[AuditEvent]:
+        return AuditEvent.objects.visible_to(self.actor)

@@ -1,0 +1,189 @@
+"""`/api/v2/sources/` and `/api/v2/images/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import django_filters
+from rest_framework import serializers
+
+from accounts.api.serializers import RevokeInput, UserReference
+from catalog import images
+from catalog.models import CatalogSource, Image
+from hosts.models import Architecture
+from jobs.api import VerbView
+from orchestrator.api.references import resolve
+from orchestrator.api.routing import route
+from orchestrator.api.serializers import (
+    Input,
+    OneOf,
+    Output,
+    ReferenceOutput,
+    Secret,
+    Text,
+    Whole,
+)
+from orchestrator.api.views import ApiView, Lists, Posts, Shows
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from jobs.models import Job
+
+
+class SourceOutput(Output):
+    """A catalog that images come from."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    connection = serializers.CharField(source="masked", help_text="Without its secrets.")
+    added_by = UserReference(allow_null=True)
+    created_at = serializers.DateTimeField()
+
+
+class SourceInput(Input):
+    name = Text(max_length=100)
+    connection = Secret(max_length=2000, help_text="The connection string; never shown again.")
+
+
+class ImageOutput(Output):
+    """A catalog id, version and architecture."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    source = ReferenceOutput()  # type: ignore[assignment]
+    catalog_id = serializers.CharField()
+    version = serializers.CharField()
+    architecture = serializers.ChoiceField(Architecture.choices)
+    type = serializers.ChoiceField(Image.Type.choices)
+    pack_size_mib = serializers.IntegerField(allow_null=True)
+    tainted_at = serializers.DateTimeField(allow_null=True)
+    taint_reason = serializers.CharField()
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    revoke_reason = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class ImageInput(Input):
+    source = Text(  # type: ignore[assignment]
+        max_length=100, help_text="Id or name."
+    )
+    catalog_id = Text(max_length=200)
+    version = Text(max_length=100)
+    architecture = OneOf(Architecture.choices)
+    type = OneOf(Image.Type.choices)
+    pack_size_mib = Whole(required=False, allow_null=True)
+
+
+class ReasonInput(Input):
+    reason = Text(max_length=300, required=False, allow_blank=True)
+
+
+class ImageRevokeInput(RevokeInput):
+    reason = Text(max_length=300, required=False, allow_blank=True)
+
+
+class ImageFilter(django_filters.FilterSet):
+    catalog_id = django_filters.CharFilter(lookup_expr="iexact")
+    version = django_filters.CharFilter()
+    architecture = django_filters.ChoiceFilter(choices=Architecture.choices)
+
+    class Meta:
+        model = Image
+        fields = ["catalog_id", "version", "architecture"]
+
+
+class SourceView(ApiView):
+    tag = "sources"
+    model = CatalogSource
+    output = SourceOutput
+
+    def rows(self) -> QuerySet[CatalogSource]:
+        return CatalogSource.objects.visible_to(self.actor).select_related("added_by")
+
+
+class SourceList(SourceView, Lists, Posts):
+    input = SourceInput
+    permission = "images.manage"
+    docs = {"GET": "List the catalog sources.", "POST": "Add a catalog source."}
+
+    def perform(self, data: dict[str, Any]) -> CatalogSource:
+        return images.add_source(self.actor, **data)
+
+
+class SourceItem(SourceView, Shows):
+    docs = {"GET": "Show a catalog source; its connection is masked."}
+
+
+class ImageView(ApiView):
+    tag = "images"
+    model = Image
+    output: Any = ImageOutput
+
+    def rows(self) -> QuerySet[Image]:
+        return (
+            Image.objects.visible_to(self.actor)
+            .select_related("source")
+            .defer("source__connection")
+        )
+
+
+class ImageList(ImageView, Lists, Posts):
+    input = ImageInput
+    filterset_class = ImageFilter
+    permission = "images.manage"
+    docs = {"GET": "List the images.", "POST": "Add an image of a source."}
+
+    def perform(self, data: dict[str, Any]) -> Image:
+        self.actor.require(self.permission)  # before sources are told from absent ones
+        sources = CatalogSource.objects.visible_to(self.actor)
+        data["source"] = resolve(sources, data["source"], field="source")
+        return images.add_image(self.actor, **data)
+
+
+class ImageItem(ImageView, Shows):
+    docs = {"GET": "Show an image."}
+
+
+class ImageVerb(ImageView, VerbView):
+    """A verb on an image."""
+
+    permission = "images.manage"
+    output = VerbView.output
+
+
+class ImageRevoke(ImageVerb):
+    input = ImageRevokeInput
+    docs = {
+        "POST": "Revoke an image: no VM is made from it any more, and its running VMs are kept, "
+        "stopped or deleted as chosen."
+    }
+
+    def act(self, target: Image, data: dict[str, Any]) -> Job:
+        return images.revoke(self.actor, target, **data)
+
+
+class ImageTaint(ImageVerb):
+    input = ReasonInput
+    docs = {"POST": "Taint an image: no new VM is made from it until it is untainted."}
+
+    def act(self, target: Image, data: dict[str, Any]) -> Job:
+        return images.set_taint(self.actor, target, True, **data)
+
+
+class ImageUntaint(ImageVerb):
+    docs = {"POST": "Take the taint of an image away."}
+
+    def act(self, target: Image, data: dict[str, Any]) -> Job:
+        return images.set_taint(self.actor, target, False)
+
+
+urlpatterns = [
+    route("sources/", SourceList, "sources"),
+    route("sources/<uuid:id>/", SourceItem, "source"),
+    route("images/", ImageList, "images"),
+    route("images/<uuid:id>/", ImageItem, "image"),
+    route("images/<uuid:id>/revoke/", ImageRevoke, "image-revoke"),
+    route("images/<uuid:id>/taint/", ImageTaint, "image-taint"),
+    route("images/<uuid:id>/untaint/", ImageUntaint, "image-untaint"),
+]
