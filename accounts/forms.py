@@ -1,0 +1,196 @@
+"""The forms of the account pages. They turn text into values; rules are the domain functions'."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import django_filters
+from django import forms
+from django.utils import timezone
+
+from accounts.models import AuditEvent, Role, User
+from accounts.permissions import SCOPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from uuid import UUID
+
+    from django.db.models import QuerySet
+
+RUNNING_VMS = [
+    ("keep", "Keep them running"),
+    ("stop", "Stop them"),
+    ("delete", "Delete them"),
+]
+
+
+class RunningVmsForm(forms.Form):
+    """What becomes of the VMs that rest on what is taken away."""
+
+    running_vms = forms.ChoiceField(
+        label="VMs that exist",
+        choices=RUNNING_VMS,
+        initial="keep",
+        widget=forms.RadioSelect,
+        help_text="What waits in the queue is cancelled in any case.",
+    )
+
+
+class RolesField(forms.ModelMultipleChoiceField):
+    """Roles as checkboxes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            Role.objects.select_related("group").order_by("group__name"),
+            widget=forms.CheckboxSelectMultiple,
+            required=False,
+            **options,
+        )
+
+
+class UserForm(forms.Form):
+    """A new account for a person or a pipeline."""
+
+    kind = forms.ChoiceField(
+        label="Kind",
+        choices=[
+            (User.Kind.PERSON, "Person: signs in with a password"),
+            (User.Kind.SERVICE, "Service account: has tokens only"),
+        ],
+        initial=User.Kind.PERSON,
+        widget=forms.RadioSelect,
+    )
+    username = forms.CharField(
+        label="Name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    email = forms.EmailField(label="Mail address", required=False)
+    password = forms.CharField(
+        label="Password",
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="For a person. At least 10 characters; ask them to change it.",
+    )
+    roles = RolesField(label="Roles")
+
+
+class RolesForm(RunningVmsForm):
+    """Which roles an account has."""
+
+    roles = RolesField(label="Roles")
+    field_order = ("roles", "running_vms")
+
+
+class TokenForm(forms.Form):
+    """A new token. What it may be narrowed to comes from a room above (`orchestrator.console`)."""
+
+    NEVER = ""
+    EXPIRES = [
+        ("7", "in 7 days"),
+        ("30", "in 30 days"),
+        ("90", "in 90 days"),
+        ("365", "in a year"),
+        (NEVER, "never"),
+    ]
+
+    name = forms.CharField(
+        label="Name",
+        max_length=100,
+        help_text="Where it will be used: “nightly build”.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    user = forms.ModelChoiceField(User.objects.none(), label="Account", required=False)
+    scopes = forms.MultipleChoiceField(
+        label="Scopes",
+        choices=[(scope, f"{scope}: {text}") for scope, text in SCOPES.items()],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["vms"],
+        help_text="A token never allows more than its account.",
+    )
+    templates = forms.MultipleChoiceField(
+        label="Only these templates",
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Choose none to allow every template of the account.",
+    )
+    expires_in = forms.ChoiceField(label="Expires", choices=EXPIRES, required=False, initial="90")
+
+    def __init__(
+        self,
+        *args: Any,
+        owners: QuerySet[User],
+        templates: Iterable[tuple[UUID, str]],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["user"].queryset = owners  # type: ignore[attr-defined]
+        self.fields["user"].empty_label = "me"  # type: ignore[attr-defined]
+        self.fields["templates"].choices = list(templates)  # type: ignore[attr-defined]
+        if not owners:
+            del self.fields["user"]
+        if not self.fields["templates"].choices:  # type: ignore[attr-defined]
+            del self.fields["templates"]
+
+    def expires_at(self) -> datetime | None:
+        """Return the chosen end, None for never."""
+        days = self.cleaned_data.get("expires_in")
+        return timezone.now() + timedelta(days=int(days)) if days else None
+
+
+class UserFilters(django_filters.FilterSet):
+    """What the list of accounts can be narrowed by."""
+
+    q = django_filters.CharFilter(
+        field_name="username",
+        lookup_expr="icontains",
+        label="Search",
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Name"}),
+    )
+    kind = django_filters.ChoiceFilter(
+        choices=[("person", "people"), ("service", "service accounts")], empty_label="any kind"
+    )
+    role = django_filters.ModelChoiceFilter(
+        queryset=Role.objects.select_related("group").order_by("group__name"),
+        field_name="groups__role",
+        label="Role",
+        empty_label="any role",
+    )
+
+    class Meta:
+        model = User
+        fields = ["q", "kind", "role"]
+
+
+class AuditFilters(django_filters.FilterSet):
+    """What the audit trail can be narrowed by."""
+
+    action = django_filters.CharFilter(
+        lookup_expr="istartswith",
+        label="Action",
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "template.granted"}),
+    )
+    actor = django_filters.CharFilter(
+        field_name="actor_name",
+        lookup_expr="iexact",
+        label="Who",
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Account"}),
+    )
+    subject = django_filters.CharFilter(
+        method="about",
+        label="About",
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Name or vm:<id>"}),
+    )
+    outcome = django_filters.ChoiceFilter(
+        choices=AuditEvent.Outcome.choices, empty_label="any outcome"
+    )
+
+    class Meta:
+        model = AuditEvent
+        fields = ["action", "actor", "subject", "outcome"]
+
+    def about(self, rows: QuerySet[AuditEvent], name: str, text: str) -> QuerySet[AuditEvent]:
+        if ":" in text:
+            return rows.filter(subject=text)
+        return rows.filter(subject_name__icontains=text)

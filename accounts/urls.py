@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from accounts import views
+
+app_name = "accounts"
+urlpatterns = [
+    path("account/", views.account, name="account"),
+    path("tokens/", views.token_list, name="tokens"),
+    path("tokens/<uuid:id>/", views.token_page, name="token"),
+    path("tokens/<uuid:id>/revoke/", views.token_revoke, name="token-revoke"),
+    path("users/", views.user_list, name="users"),
+    path("users/new/", views.user_create, name="user-create"),
+    path("users/<uuid:id>/", views.user_page, name="user"),
+    path("users/<uuid:id>/roles/", views.user_roles, name="user-roles"),
+    path("users/<uuid:id>/active/", views.user_active, name="user-active"),
+    path("roles/", views.role_list, name="roles"),
+    path("audit/", views.audit_list, name="audit"),
+]

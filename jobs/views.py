@@ -1,0 +1,112 @@
+"""The pages of jobs: what is under way, and the log of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import django_filters
+from django import forms
+from django.db.models import Q
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from jobs import queueing
+from jobs.handlers import handler_of, kinds
+from jobs.models import Job
+from orchestrator.web import names, pages
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from django.db.models import QuerySet
+    from django.http import HttpResponse
+
+    from orchestrator.web.pages import PageRequest
+
+LINES = 500  # of a log, on the page; the API has them all
+
+
+def _kinds() -> list[tuple[str, str]]:
+    return [(kind, kind) for kind in kinds()]
+
+
+class JobFilters(django_filters.FilterSet):
+    """What the list of jobs can be narrowed by."""
+
+    q = django_filters.CharFilter(
+        method="search",
+        label="Search",
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Message, error or id"}),
+    )
+    state = django_filters.ChoiceFilter(
+        method="in_state",
+        choices=[("open", "open"), *Job.State.choices],
+        empty_label="any state",
+    )
+    kind = django_filters.ChoiceFilter(choices=_kinds, empty_label="any kind")
+
+    class Meta:
+        model = Job
+        fields = ["q", "state", "kind"]
+
+    def search(self, rows: QuerySet[Job], name: str, text: str) -> QuerySet[Job]:
+        return rows.filter(
+            Q(message__icontains=text)
+            | Q(error__icontains=text)
+            | Q(subject__icontains=text)
+            | Q(actor__username__icontains=text)
+        )
+
+    def in_state(self, rows: QuerySet[Job], name: str, state: str) -> QuerySet[Job]:
+        if state == "open":
+            return rows.filter(
+                state__in=[Job.State.QUEUED, Job.State.RUNNING, Job.State.CANCELLING]
+            )
+        return rows.filter(state=state)
+
+
+@pages.page
+@require_safe
+def job_list(request: PageRequest) -> HttpResponse:
+    """List the jobs that the viewer may see, newest first."""
+    filters = JobFilters(request.GET, Job.objects.visible_to(request.actor).for_page())
+    rows = pages.newest_first(request, filters.qs)
+    context = {"filters": filters, "slice": rows, "names": names.of(job.subject for job in rows)}
+    return pages.render(request, "jobs/list.html", context, partial="rows")
+
+
+@pages.page
+@require_safe
+def job_page(request: PageRequest, id: UUID) -> HttpResponse:
+    """Show one job: where it stands, who asked, and its log."""
+    job = get_object_or_404(Job.objects.visible_to(request.actor).for_page(), pk=id)
+    newest = list(job.lines.order_by("-id")[: LINES + 1])
+    context: dict[str, Any] = {
+        "job": job,
+        "lines": newest[:LINES][::-1],
+        "lines_left_out": len(newest) > LINES,
+        "children": Job.objects.visible_to(request.actor).filter(parent=job).order_by("pk")[:100],
+        "names": names.of([job.subject]),
+        "may_cancel": may_cancel(job),
+    }
+    return pages.render(request, "jobs/job.html", context, partial="job")
+
+
+@pages.page
+@require_POST
+def cancel(request: PageRequest, id: UUID) -> HttpResponse:
+    """Ask a job to stop."""
+    job = get_object_or_404(Job.objects.visible_to(request.actor), pk=id)
+    queueing.cancel(request.actor, job)
+    return pages.done(request, reverse("jobs:job", args=[id]), "The job was asked to stop.")
+
+
+def may_cancel(job: Job) -> bool:
+    """Return whether a page offers to cancel `job`; the verb itself decides."""
+    if job.is_final or job.state == Job.State.CANCELLING:
+        return False
+    try:
+        return handler_of(job.kind).cancellable
+    except KeyError:  # of a room that is gone
+        return False

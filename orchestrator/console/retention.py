@@ -1,0 +1,65 @@
+"""Forgetting what is older than the settings keep. The audit trail is kept for ever."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from events.models import Event
+from jobs.models import Job
+from orchestrator.api.models import IdempotencyKey
+from orchestrator.console.queries import first_id
+from vms.models import VirtualMachine
+from vms.states import State
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500  # rows in one short transaction
+BATCHES = 200  # in one run: the next hour goes on
+
+
+def retain() -> None:
+    """Delete old events, finished jobs and idempotency keys, in batches. Safe to run twice."""
+    now = timezone.now()
+    oldest_event = first_id(now - timedelta(days=settings.EVENT_RETENTION_DAYS))
+    oldest_job = first_id(now - timedelta(days=settings.JOB_RETENTION_DAYS))
+    events = Event.objects.sealed().filter(pk__lt=oldest_event)
+    # The newest event tells a stream where the feed stands, so one is always left.
+    newest = Event.objects.sealed().order_by("-sequence").values("pk")[:1]
+    jobs = (
+        Job.objects.filter(pk__lt=oldest_job, state__in=Job.State.final())
+        # The job of a VM that lives is part of its story; a part waits for its whole.
+        .exclude(
+            pk__in=VirtualMachine.objects.exclude(state__in=State.final())
+            .filter(create_job__isnull=False)
+            .values("create_job")
+        )
+        .exclude(Exists(Job.objects.open().filter(parent=OuterRef("pk"))))
+    )
+    deleted = {
+        "events": _delete(events.exclude(pk__in=newest)),
+        "jobs": _delete(jobs),
+        "idempotency_keys": _delete(IdempotencyKey.objects.expired()),
+    }
+    if any(deleted.values()):
+        log.info("retention.deleted", **deleted)
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    """Delete `rows` in short transactions, oldest first; return how many, with their children."""
+    model, total = rows.model, 0
+    for _ in range(BATCHES):
+        keys = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
+        if not keys:
+            break
+        deleted, _by_model = model.objects.filter(pk__in=keys).delete()
+        total += deleted
+    return total
