@@ -1,0 +1,91 @@
+"""One object of each kind for Bob and one for Alice, so that every route has something to name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from accounts import tokens, users
+from accounts.actors import Actor
+from accounts.models import Role, User
+from catalog import images
+from hosts.models import Health, Host, HostCapacity, HostStatus
+from jobs.models import Job
+from vms import grants, requests, templates
+
+
+@dataclass
+class Thing:
+    """The ids that a route's address may need, of one owner."""
+
+    ids: dict[str, Any]
+
+
+@dataclass
+class World:
+    people: dict[str, User]
+    own: Thing
+    other: Thing
+
+
+@pytest.fixture
+def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> World:
+    people = {
+        "nobody": charlie,
+        "developer": bob,
+        "auditor": audrey,
+        "operator": olga,
+        "administrator": alice,
+    }
+    root = Actor(user=alice)
+    host = Host.objects.create(name="mac-1", url="http://127.0.0.1:9/api", added_by=alice)
+    HostStatus.objects.create(host=host, health=Health.HEALTHY, architecture="arm64")
+    HostCapacity.objects.create(host=host, cpus_total=8, memory_mib_total=8192, disk_gib_total=500)
+    source = images.add_source(root, name="catalog", connection="host=u:p@http://127.0.0.1:9")
+    image = images.add_image(
+        root,
+        source=source,
+        catalog_id="ubuntu",
+        version="24.04",
+        architecture="arm64",
+        type="pvm",
+    )
+    robot = users.create_user(root, username="robot", roles=[], kind=User.Kind.SERVICE)
+    shared = {
+        "service": robot.pk,
+        "host": host.pk,
+        "source": source.pk,
+        "image": image.pk,
+        "role": Role.objects.get(group__name="Developer").pk,
+    }
+
+    def things(owner: User, name: str) -> Thing:
+        template = templates.create_template(
+            root,
+            name=f"template-{name}",
+            images=[image],
+            cpus=2,
+            memory_mib=1024,
+            disk_gib=10,
+            default_lease_seconds=600,
+            maximum_lease_seconds=600,
+        )
+        grant = grants.grant_template(root, template=template, user=owner)
+        actor = Actor(user=owner)
+        token, _ = tokens.create_token(actor, name=name, scopes=["vms"])
+        vm = requests.request_vm(actor, template=template, name=f"vm-{name}")
+        return Thing(
+            {
+                **shared,
+                "user": owner.pk,
+                "template": template.pk,
+                "grant": grant.pk,
+                "token": token.pk,
+                "vm": vm.pk,
+                "job": Job.objects.get(subject=vm.subject).pk,
+            }
+        )
+
+    return World(people, things(bob, "bob"), things(alice, "alice"))

@@ -1,0 +1,205 @@
+"""Every page and endpoint × every role × one's own and somebody else's object.
+
+The table is `table.txt`. A route or method that it lacks fails, and so does one that is gone.
+`ROUTES_WRITE=1` writes what is, to be read and judged before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import get_resolver, reverse
+
+if TYPE_CHECKING:
+    from tests.routes.conftest import World
+
+TABLE = Path(__file__).with_name("table.txt")
+COLUMNS = (
+    ("stranger", "other"),
+    ("nobody", "other"),
+    ("developer", "own"),
+    ("developer", "other"),
+    ("auditor", "other"),
+    ("operator", "other"),
+    ("administrator", "other"),
+)
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger.
+ELSEWHERE = ("account_", "mfa_", "usersessions_")
+# The noun that a route's id names: the first prefix of its name in this list.
+NOUNS = {
+    "api:user": "user",
+    "api:service-account": "service",
+    "api:token": "token",
+    "api:job": "job",
+    "api:host": "host",
+    "api:source": "source",
+    "api:image": "image",
+    "api:template": "template",
+    "api:grant": "grant",
+    "api:vm": "vm",
+    "accounts:token": "token",
+    "accounts:user": "user",
+    "jobs:": "job",
+    "hosts:": "host",
+    "vms:revoke-grant": "grant",
+    "vms:template": "template",
+    "vms:edit-template": "template",
+    "vms:revoke-template": "template",
+    "vms:grant": "template",
+    "vms:": "vm",
+    "catalog:": "image",
+}
+# What a POST to the API sends, so that it is refused for the role's sake or for nothing.
+BODIES: dict[str, dict[str, Any]] = {
+    "api:users": {"username": "new", "roles": []},
+    "api:service-accounts": {"username": "new", "roles": []},
+    "api:tokens": {"name": "new", "scopes": ["read"]},
+    # Nothing listens there: whoever may enrol is told so, with 400.
+    "api:hosts": {"name": "new", "url": "http://127.0.0.1:1", "username": "u", "password": "p"},
+    "api:sources": {"name": "new", "connection": "host=http://127.0.0.1:1"},
+    "api:images": {
+        "source": "catalog",
+        "catalog_id": "new",
+        "version": "1",
+        "architecture": "arm64",
+        "type": "pvm",
+    },
+    "api:templates": {
+        "name": "new",
+        "clone_of": "golden",
+        "cpus": 1,
+        "memory_mib": 512,
+        "disk_gib": 5,
+        "default_lease_seconds": 60,
+        "maximum_lease_seconds": 60,
+        "lease_end": "delete",
+    },
+    "api:vm-execute": {"command": "true"},
+    "api:vm-extend": {"lease_seconds": 60},
+    "api:host-cordon": {"reason": "test"},
+    "api:host-disable": {"reason": "test"},
+    "api:image-taint": {"reason": "test"},
+}
+FORM = urlencode({"running_vms": "keep", "reason": "test", "active": "false"}).encode()
+
+
+def routes() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return every named route with its parameters and methods."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def walk(patterns: list[Any], namespace: str) -> None:
+        for pattern in patterns:
+            if hasattr(pattern, "url_patterns"):
+                inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
+                walk(pattern.url_patterns, inner)
+                continue
+            name = f"{namespace}{pattern.name}"
+            view = getattr(pattern.callback, "cls", getattr(pattern.callback, "view_class", None))
+            methods = tuple(m for m in METHODS if view is None or hasattr(view, m.lower()))
+            if view is None:
+                methods = ("GET", "POST")
+            if not name.startswith(ELSEWHERE):
+                assert pattern.name, f"{pattern} has no name, so no table can list it."
+                found[name] = (str(pattern.pattern), methods)
+
+    walk(get_resolver().url_patterns, "")
+    return found
+
+
+def table() -> dict[tuple[str, str], list[str]]:
+    rows = {}
+    for line in TABLE.read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, method, *statuses = line.split()
+            rows[name, method] = statuses
+    return rows
+
+
+ROUTES = routes()
+CASES = [(name, method) for name, (_, methods) in ROUTES.items() for method in methods]
+
+
+@pytest.mark.skipif("ROUTES_WRITE" not in os.environ, reason="ROUTES_WRITE=1 writes the table")
+def test_write_the_table(world: World) -> None:
+    lines = [
+        "# Status that each role gets; `login` is the redirect to it. Written by ROUTES_WRITE=1.",
+        f"# {'route':24} method  " + "  ".join(f"{who}:{whose}" for who, whose in COLUMNS),
+    ]
+    for name, method in CASES:
+        got = [answer(world, name, method, who, whose) for who, whose in COLUMNS]
+        lines.append(f"{name:26} {method:7} {'  '.join(f'{status:5}' for status in got)}".rstrip())
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+def test_the_table_has_every_route_and_no_other() -> None:
+    assert sorted(table()) == sorted(CASES)
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids="-".join)
+def test_every_route_answers_as_the_table_says(world: World, column: tuple[str, str]) -> None:
+    place = COLUMNS.index(column)
+    wrong = []
+    for (name, method), statuses in table().items():
+        got = answer(world, name, method, *column)
+        if got != statuses[place]:
+            wrong.append(f"{name} {method}: {got} instead of {statuses[place]}")
+    assert wrong == []
+
+
+def answer(world: World, name: str, method: str, who: str, whose: str) -> str:
+    """Ask as `who` for `whose` object and take everything back; return the status, or `login`."""
+    client = Client()
+    thing = world.own if whose == "own" else world.other
+    api = name.startswith("api:")
+    with transaction.atomic():
+        if who != "stranger":
+            client.force_login(
+                world.people[who], "allauth.account.auth_backends.AuthenticationBackend"
+            )
+        response = client.generic(
+            method,
+            address(name, thing.ids),
+            json.dumps(BODIES.get(name, {}) | body_of(name, thing)).encode() if api else FORM,
+            "application/json" if api else "application/x-www-form-urlencoded",
+        )
+        transaction.set_rollback(True)
+    if response.status_code == 302 and "/accounts/login/" in response["Location"]:
+        return "login"
+    return str(response.status_code)
+
+
+def body_of(name: str, thing: Any) -> dict[str, Any]:
+    """Return what a body has to say about the objects that were made for this test."""
+    if name == "api:vms":
+        return {"template": str(thing.ids["template"])}
+    if name == "api:grants":
+        return {"template": str(thing.ids["template"]), "user": "charlie", "level": "use"}
+    return {}
+
+
+def address(name: str, ids: dict[str, Any]) -> str:
+    pattern, _ = ROUTES[name]
+    if name == "api:anything-else":
+        return "/api/v2/nothing/"
+    arguments: dict[str, Any] = {}
+    if "<uuid:" in pattern:
+        key = pattern.partition("<uuid:")[2].partition(">")[0]
+        arguments[key] = ids[
+            next(
+                noun
+                for prefix, noun in NOUNS.items()
+                if name == prefix
+                or name.startswith(prefix if prefix.endswith(":") else f"{prefix}-")
+            )
+        ]
+    if "<slug:kind>" in pattern:
+        arguments["kind"] = "cordon"
+    return reverse(name, kwargs=arguments)
