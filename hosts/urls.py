@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from hosts import views
+
+app_name = "hosts"
+urlpatterns = [
+    path("hosts/", views.host_list, name="list"),
+    path("hosts/new/", views.new, name="new"),
+    path("hosts/<uuid:id>/", views.detail, name="detail"),
+    path("hosts/<uuid:id>/edit/", views.edit, name="edit"),
+    path("hosts/<uuid:id>/connection/", views.connection, name="connection"),
+    path("hosts/<uuid:id>/hold/<slug:kind>/", views.hold, name="hold"),
+    path("hosts/<uuid:id>/release/<slug:kind>/", views.release, name="release"),
+    path("hosts/<uuid:id>/inventory/", views.look, name="look"),
+    path("hosts/<uuid:id>/remove/", views.remove, name="remove"),
+]

@@ -1,0 +1,1 @@
+"""The pages of templates with their grants, and of VMs."""
