@@ -29,10 +29,13 @@ GONE = "It was deleted meanwhile."
 
 
 class CreateHandler(VMHandler):
-    """`vm.create`: place (the placer wakes it) → create → watch → confirm → address."""
+    """`vm.create`: place (the placer wakes it) → create → watch → confirm → address.
+
+    A clone is configured between create and confirm.
+    """
 
     first = "place"
-    calls = frozenset({"create", "watch", "settle", "confirm", "address"})
+    calls = frozenset({"create", "configure", "watch", "settle", "confirm", "address"})
     lost = "repeat"
     cancellable = True
 
@@ -50,8 +53,12 @@ class CreateHandler(VMHandler):
         placement = self.placement_of(vm)
         if placement is None or vm.state != State.CREATING:
             return Cancelled(GONE)
-        if placement.create_sent_at and (found := self._look_first(placement)):
-            return found
+        if placement.create_sent_at:
+            try:
+                if found := self._look_first(placement):
+                    return found
+            except HostError as error:
+                return self._host_away(claim, vm, placement, error)
         if refusal := access.why_not_any_more(vm):
             return Cancelled(refusal)
         claim.note(f"Creating on {placement.host.name}.", progress=5)
@@ -64,8 +71,7 @@ class CreateHandler(VMHandler):
                             self._clone_source(placement, vm), placement.host_name
                         )
                         placements.adopt(placement, host_vm_id)
-                        driver.configure(host_vm_id, vm.cpus, vm.memory_mib)
-                        return went_on("confirm", progress=60)
+                        return went_on("configure", progress=50)
                     answer = driver.create(self._spec(vm, placement), job_id=str(placement.pk))
         except HostError as error:
             return self._create_failed(claim, vm, placement, error)
@@ -84,7 +90,9 @@ class CreateHandler(VMHandler):
                     raise
         inventory.refresh(placement.host)
         placement.refresh_from_db()
-        return went_on("confirm") if placement.host_vm_id else None
+        if not placement.host_vm_id:
+            return None
+        return went_on("confirm" if placement.image_id else "configure")
 
     def _spec(self, vm: VirtualMachine, placement: Placement) -> CreateSpec:
         image = placement.image
@@ -121,9 +129,22 @@ class CreateHandler(VMHandler):
                 seconds=1,
                 message=f"{placement.host.name} gave no clear answer; looking for the VM.",
             )
-        if placement.host_vm_id:  # cloned, then not configured
-            return again_later(claim, error, placement.host)
         return self._elsewhere(vm, placement, error.message)
+
+    def step_configure(self, claim: Claim) -> Outcome:
+        """Give a clone the size that was asked for and charged: its source may have another."""
+        vm = self.vm_of(claim.job)
+        placement = self.placement_of(vm)
+        if placement is None or vm.state != State.CREATING:
+            return Cancelled(GONE)
+        try:
+            with driver_of(placement.host) as driver, claim.sending():
+                driver.configure(placement.host_vm_id, vm.cpus, vm.memory_mib)
+        except HostError as error:
+            if error.permanent and error.kind != ErrorKind.NOT_FOUND:
+                return Fail(error.message)
+            return again_later(claim, error, placement.host)
+        return went_on("confirm", progress=60)
 
     def step_watch(self, claim: Claim) -> Outcome:
         vm = self.vm_of(claim.job)
@@ -161,7 +182,7 @@ class CreateHandler(VMHandler):
         except HostError as error:
             return self._host_away(claim, vm, placement, error)
         if verdict is ending.Verdict.PRESENT:
-            return went_on("confirm", progress=80)
+            return went_on("confirm" if placement.image_id else "configure")
         if verdict is ending.Verdict.MAKING:
             return went_on("watch")
         if verdict is ending.Verdict.ABSENT:

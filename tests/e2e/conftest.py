@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.product import OwnRedis, Product, fresh_database
+from tests.support.product import OwnRedis, Product, running_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +25,5 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
 @pytest.fixture
 def product(tmp_path: Path, own_redis: OwnRedis) -> Iterator[Product]:
     """The running product, empty but for its administrator `admin`."""
-    on_postgres = os.environ.get("DATABASE_URL", "").startswith("postgres")
-    server = os.environ["TEST_POSTGRES_URL"] if on_postgres else ""
-    with fresh_database(tmp_path, server) as database_url:
-        made = Product(tmp_path, database_url, own_redis.url)
-        made.manage("migrate", "--verbosity", "0")
-        made.manage("bootstrap")
-        try:
-            made.start_all()
-            yield made
-        finally:
-            made.stop()
+    with running_product(tmp_path, own_redis) as made:
+        yield made

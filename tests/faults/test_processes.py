@@ -8,19 +8,39 @@ import httpx
 import pytest
 import redis
 
-from tests.support.product import until
+from tests.support.product import OwnRedis, running_product, until
 from tests.support.team import Team, make_team, ok
 
 if TYPE_CHECKING:
-    from tests.support.product import OwnRedis, Product
+    from collections.abc import Iterator
+
     from tests.support.simulation import Simulation
 
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
 
 
-@pytest.fixture
-def team(product: Product, simulation: Simulation) -> Team:
-    return make_team(product, simulation)
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    """A Redis that these tests flush and stop."""
+    server = OwnRedis(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def team(
+    tmp_path_factory: pytest.TempPathFactory, own_redis: OwnRedis, simulation: Simulation
+) -> Iterator[Team]:
+    """One running product for all of these tests: each leaves its pool as it found it."""
+    with running_product(tmp_path_factory.mktemp("product"), own_redis) as product:
+        yield make_team(product, simulation)
+
+
+@pytest.fixture(autouse=True)
+def _empty_pool(team: Team) -> Iterator[None]:
+    yield
+    team.delete_all()
 
 
 def our_vms(team: Team, name: str) -> list[str]:
@@ -87,9 +107,10 @@ def test_a_killed_execute_is_never_sent_twice_and_says_outcome_unknown(team: Tea
 
 
 def test_every_bell_rung_twice_makes_one_vm_each(team: Team) -> None:
-    team.product.stop()
-    team.product.environment["JOBS_RING_TWICE"] = "true"
-    team.product.start_all()
+    for name in ("web", "steps", "calls", "beat"):
+        team.product.kill(name)
+        team.product.start(name, JOBS_RING_TWICE="true")
+    team.product.wait_ready()
     vms = [team.ask(name=f"twice-{number}") for number in range(4)]
     for vm in vms:
         team.until_state(vm["id"], "running")

@@ -14,6 +14,7 @@ from django.db import connection
 from events.models import Event
 from hosts import holds, inventory
 from hosts.drivers.base import ErrorKind, HostError
+from hosts.health import Vitals
 from hosts.models import Health, Host, HostCapacity, HostHealthChange, HostHold, HostStatus, HostVM
 from hosts.polling import asking, claims, poll_host_now, poll_soon, tick, ticking, writing
 from orchestrator.db.clock import database_now
@@ -113,7 +114,7 @@ def test_a_silent_host_is_unreachable_after_two_time_outs(pool: Pool, hosts: lis
 
 def test_one_time_out_changes_nothing(pool: Pool, hosts: list[Host]) -> None:
     tick()
-    due = claims.Due(hosts[0], claims.Vitals.of(status(hosts[0])), wants_inventory=False)
+    due = claims.Due(hosts[0], Vitals.of(status(hosts[0])), wants_inventory=False)
     poll_soon(hosts[0])
     shard = claims.claim_shard()
     assert shard
@@ -237,17 +238,17 @@ def test_one_bad_host_never_loses_the_shard(
 def test_one_value_that_cannot_be_stored_never_loses_the_wave(
     pool: Pool, hosts: list[Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered = claims.Vitals.answered
+    answered = Vitals.answered
 
-    def huge(vitals: claims.Vitals) -> claims.Vitals:
+    def huge(vitals: Vitals) -> Vitals:
         seen = answered(vitals)
         if not numbers:
             return seen
         numbers.pop()
-        return claims.Vitals(seen.health, successes=-1)
+        return Vitals(seen.health, successes=-1)
 
     numbers = [1]
-    monkeypatch.setattr(claims.Vitals, "answered", huge)
+    monkeypatch.setattr(Vitals, "answered", huge)
     tick()
     assert sorted(health(host) for host in hosts) == ["healthy", "healthy", "new"]
 

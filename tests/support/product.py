@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+# The run's own folder; and a switch that makes every start of Python compile everything anew.
+LEFT_OUT = {"VAR_DIR", "PYTHONDONTWRITEBYTECODE"}
 CELERY = [sys.executable, "-m", "celery", "--skip-checks", "-A", "orchestrator"]
 WORKER = [*CELERY, "worker", "-P", "threads", "--without-gossip", "--without-mingle", "-l", "INFO"]
 
@@ -64,7 +66,7 @@ class Product:
         self.redis_url = redis_url
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name != "VAR_DIR"},
+            **{name: os.environ[name] for name in os.environ.keys() - LEFT_OUT},
             **SHORT,
             "VAR_DIR": str(folder),
             "REDIS_URL": redis_url,
@@ -108,6 +110,10 @@ class Product:
     def start_all(self) -> None:
         for name in ("web", "steps", "calls", "beat"):
             self.start(name)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until every process says that it works."""
         until(self._is_ready, 60, f"ready; logs are in {self.folder}")
 
     def _is_ready(self) -> bool:
@@ -213,3 +219,19 @@ class OwnRedis:
             self.process.kill()
             self.process.wait(10)
             self.process = None
+
+
+@contextmanager
+def running_product(folder: Path, server: OwnRedis, **settings: str) -> Iterator[Product]:
+    """Run the whole product, empty but for its administrator `admin`, on the run's own store."""
+    on_postgres = os.environ.get("DATABASE_URL", "").startswith("postgres")
+    postgres = os.environ["TEST_POSTGRES_URL"] if on_postgres else ""
+    with fresh_database(folder, postgres) as database_url:
+        made = Product(folder, database_url, server.url, **settings)
+        made.manage("migrate", "--verbosity", "0")
+        made.manage("bootstrap")
+        try:
+            made.start_all()
+            yield made
+        finally:
+            made.stop()

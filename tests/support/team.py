@@ -41,6 +41,17 @@ class Team:
         found: dict[str, Any] = until(reached, seconds, f"VM {vm_id} is {' or '.join(states)}")
         return found
 
+    def delete_all(self) -> None:
+        """Delete every VM and wait until hosts and charges show that they are gone."""
+        for vm in ok(self.admin.get("/vms/", params={"open": "true"}))["results"]:
+            self.admin.delete(f"/vms/{vm['id']}/")
+        until(
+            lambda: not ok(self.admin.get("/vms/", params={"open": "true"}))["results"],
+            60,
+            "every VM has ended",
+        )
+        until(lambda: set(self.charged().values()) == {0}, 60, "every charge is released")
+
     def charged(self) -> dict[str, int]:
         """Return the CPUs charged on each host, by its name."""
         hosts = ok(self.admin.get("/hosts/"))["results"]

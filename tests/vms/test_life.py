@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hosts import inventory
 from hosts.models import HostCapacity
 from orchestrator.refusals import Conflict
-from vms import ending, verbs
+from vms import ending, templates, verbs
 from vms.models import VirtualMachine
 
 if TYPE_CHECKING:
@@ -56,3 +57,30 @@ def test_a_vm_is_placed_created_gets_its_ip_and_leaves_nothing(pool: Pool, worke
     assert pool.simulation.all_vm_names() == before
     with pytest.raises(Conflict):
         ending.request_delete(pool.bob, vm)
+
+
+def test_a_clone_is_made_where_its_source_is_with_the_size_that_was_asked_for(
+    pool: Pool, worker: Worker
+) -> None:
+    golden = {"name": "golden", "state": "stopped", "cpus": 1, "memory": 512, "disk": 10}
+    pool.simulation.control(2, vms=[golden])
+    inventory.refresh(pool.hosts[1])
+    template = templates.create_template(
+        pool.alice,
+        name="from-golden",
+        clone_of="golden",
+        cpus=3,
+        memory_mib=3072,
+        disk_gib=10,
+        default_lease_seconds=60,
+        maximum_lease_seconds=60,
+    )
+    vm = pool.ask(pool.alice, template=template)
+    job = worker.finish(vm.create_job)
+    vm = reread(vm)
+    assert (job.state, vm.state, vm.host) == ("done", "running", pool.hosts[1])
+    made = next(one for one in pool.simulation.control(2)["vms"] if one["name"] != "golden")
+    assert (made["cpus"], made["memory"]) == (3, 3072)
+    assert pool.simulation.vm_names(1) == []
+    worker.finish(ending.request_delete(pool.alice, vm))
+    assert pool.simulation.vm_names(2) == ["golden"]

@@ -29,6 +29,7 @@ from vms.requests import slug
 from vms.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from uuid import UUID
 
     from hosts.models import Host
@@ -64,17 +65,24 @@ def _pass(holder: UUID) -> int:
     hosts = host_views(vm.template.clone_of for vm in pending)
     # Hosts that an earlier VM is waiting for: a later one may not take their room away.
     awaited: set[UUID] = set()
+    # Why a wish waits that is like an earlier one: all hosts that either could use are awaited.
+    waiting: dict[Hashable, str | None] = {}
     placed = 0
     for number, vm in enumerate(pending):
         if number % 50 == 49 and not RowLease.take(LEASE, holder, LEASE_SECONDS):
             break
         wish = wish_of(vm)
+        alike = (vm.template_id, wish.size, wish.host_id, wish.tried)
+        if alike in waiting:
+            _explain_waiting(vm, waiting[alike])
+            continue
         if _place(vm, wish, [host for host in hosts if host.id not in awaited]):
             placed += 1
             continue
         if vm.state == State.PENDING:
-            _explain_waiting(vm, wish, hosts, awaited)
+            _explain_waiting(vm, _why_waiting(wish, hosts, awaited))
             awaited.update(host.id for host in hosts if could_ever(wish, host))
+            waiting[alike] = _why_waiting(wish, hosts, awaited)
     return placed
 
 
@@ -159,20 +167,22 @@ def _explanation(result: Score, rejected: list[tuple[HostView, Rejection]]) -> d
     }
 
 
-def _explain_waiting(
-    vm: VirtualMachine, wish: Wish, hosts: list[HostView], awaited: set[UUID]
-) -> None:
-    """Store why `vm` waits, if that changed; give up when no host is left to try."""
+def _why_waiting(wish: Wish, hosts: list[HostView], awaited: set[UUID]) -> str | None:
+    """Return why a VM waits; None when no host is left to try."""
     if wish.tried and not any(could_ever(wish, host) for host in hosts):
+        return None
+    return waiting_reason(wish, hosts, awaited)
+
+
+def _explain_waiting(vm: VirtualMachine, reason: str | None) -> None:
+    """Store why `vm` waits, if that changed; give it up without a reason to wait."""
+    if reason is None:
         if vm.create_job:
             proceed(vm.create_job, "give_up")
         return
-    reason = waiting_reason(wish, hosts, awaited)
-    if (
-        VirtualMachine.objects.filter(pk=vm.pk, state=State.PENDING)
-        .exclude(reason=reason)
-        .update(reason=reason)
-    ):
+    if vm.reason == reason:
+        return
+    if VirtualMachine.objects.filter(pk=vm.pk, state=State.PENDING).update(reason=reason):
         vm.reason = reason
         if vm.create_job:
             Job.objects.filter(pk=vm.create_job.pk).update(message=reason[:300])

@@ -98,7 +98,7 @@ def test_timeout(silent_port: int) -> None:
     for error in both_probes(f"http://127.0.0.1:{silent_port}/api"):
         assert error.kind is ErrorKind.TIMEOUT
         assert not error.permanent and not error.outcome_unknown
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
@@ -120,7 +120,7 @@ def test_a_trickle_is_cut_at_the_limit(make_host: Any, reply: Any, part: str) ->
     begun = time.monotonic()
     for error in both_probes(url):
         assert error.kind is ErrorKind.TIMEOUT
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
 
 
 def _dripping_head(ended: threading.Event) -> int:

@@ -84,8 +84,8 @@ def test_second_pull_is_faster(simulator: Callable[..., Any]) -> None:
         begun = time.monotonic()
         sim.make(name)
         took.append(time.monotonic() - begun)
-    assert 0.8 <= took[0] < 1.5
-    assert 0.4 <= took[1] < 0.75
+    assert took[0] >= 0.8
+    assert 0.4 <= took[1] < took[0]
 
 
 def test_synchronous_create_goes_on_without_its_caller(

@@ -59,4 +59,4 @@ def test_a_silent_redis_is_asked_once_and_then_left_alone(silent: int) -> None:
     for number in range(20):
         cache.set("key", number)
     assert cache.get("key") == 19
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 7.5

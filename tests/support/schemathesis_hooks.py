@@ -1,0 +1,112 @@
+"""Hooks of `schemathesis run` (`SCHEMATHESIS_HOOKS`): requests that reach something, and only us.
+
+Generated ids and names exist nowhere, so each request would end with a 404. Most of them are
+replaced by those of `SCHEMATHESIS_KNOWN`, a JSON file of `Known`. What replaces is chosen by a
+digest of what was generated, so that a seed gives the same run.
+
+What a verb ends comes from a list of its own, so that the others find what they need, and the
+token in use is on none. No request leaves the machine: a host's address becomes that of a simulated host, or a dead one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, TypedDict
+
+import schemathesis
+
+
+class Known(TypedDict):
+    """What exists: ids by noun (`vms`) or by operation (`vms.start`), and addresses of hosts."""
+
+    ids: dict[str, list[str]]
+    hosts: list[str]
+
+
+KNOWN: Known = json.loads(Path(os.environ["SCHEMATHESIS_KNOWN"]).read_text())
+ANSWERS = Path(os.environ["SCHEMATHESIS_ANSWERS"])
+DEAD_HOST = "http://127.0.0.1:1"
+# Verbs whose jobs are done at once, so that an answer that is held for them comes at once.
+INSTANT = ("cordon", "uncordon", "enable", "extend", "taint", "untaint", "revoke", "disable")
+REFERENCES = {
+    "template": "templates",
+    "templates": "templates",
+    "host": "hosts",
+    "user": "users",
+    "role": "roles",
+    "roles": "roles",
+    "source": "sources",
+    "images": "images",
+}
+LOGIN = {"username": "root@localhost", "password": "simulated"}
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Aim the request."""
+    noun, verb = _words(case)
+    chance = _number(case.path_parameters, case.query, case.headers, case.body)
+    if case.path_parameters:
+        ids = KNOWN["ids"].get(f"{noun}.{verb}") or KNOWN["ids"][noun]
+        if chance % 8:
+            case.path_parameters = {"id": ids[chance // 8 % len(ids)]}
+    if isinstance(case.body, dict):
+        case.body = _aimed(case.body, noun)
+    if case.headers and "Prefer" in case.headers and verb in INSTANT:
+        case.headers["Prefer"] = "wait=1"
+
+
+@schemathesis.hook
+def after_call(context: Any, case: Any, response: Any) -> None:
+    """Write down which operation answered what, for the test that started the run."""
+    with ANSWERS.open("a") as answers:
+        answers.write(f"{case.operation.label}\t{response.status_code}\n")
+
+
+def _words(case: Any) -> tuple[str, str]:
+    """Return noun and verb of an operation: `("vms", "start")`; the verb may be empty."""
+    _, _, noun, *rest = case.path.strip("/").split("/")
+    verb = next((part for part in rest if "{" not in part), "")
+    return noun, "delete" if case.method == "DELETE" else verb
+
+
+def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
+    """Return the body with references to what exists; half of the time also with fair values."""
+    aimed = dict(body)
+    chance = _number(body)
+    for field, its_noun in REFERENCES.items():
+        if field in body and (one := chance ^ _number(field)) % 8:
+            ids = KNOWN["ids"][its_noun]
+            known = ids[one // 8 % len(ids)]
+            if isinstance(body[field], str):
+                aimed[field] = known
+            elif isinstance(body[field], list):
+                aimed[field] = [known]
+    if isinstance(body.get("url"), str):
+        aimed["url"] = DEAD_HOST
+    if chance % 2:
+        return aimed
+    for field in ("name", "username"):
+        if isinstance(body.get(field), str):
+            aimed[field] = f"fresh-{chance:x}"
+    if "password" in body:
+        aimed["password"] = "correct horse battery"
+    if "url" in aimed:
+        aimed["url"] = KNOWN["hosts"][chance // 2 % len(KNOWN["hosts"])]
+        aimed |= LOGIN
+        aimed.pop("api_key", None)
+        aimed.pop("tls_fingerprint", None)
+    if "default_lease_seconds" in aimed and noun == "templates":
+        aimed |= {"default_lease_seconds": 60, "maximum_lease_seconds": 3600}
+        aimed |= {"cpus": 1, "memory_mib": 512, "disk_gib": 10}
+        aimed["images"] = KNOWN["ids"]["images"][:1]
+        aimed.pop("clone_of", None)
+    return aimed
+
+
+def _number(*generated: Any) -> int:
+    """Return a number that depends on nothing but what was generated."""
+    return int.from_bytes(hashlib.sha256(repr(generated).encode("utf-8", "replace")).digest()[:4])
