@@ -98,7 +98,9 @@ class Claim:
 
 def claim(job_id: UUID) -> Claim | None:
     """Claim the job's next step for this worker; None when it is not due or somebody has it."""
-    job = Job.objects.claimable().filter(pk=job_id).first()
+    job = (
+        Job.objects.claimable().filter(pk=job_id).only("queue", "lane", "fence").order_by().first()
+    )
     if job is None:
         return None
     limited = job.queue == Job.Queue.CALLS and job.lane

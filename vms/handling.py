@@ -33,9 +33,9 @@ class VMHandler(HostHandler):
     """A job about one VM."""
 
     def vm_of(self, job: Job) -> VirtualMachine:
-        return VirtualMachine.objects.select_related(
-            "template", "host__status", "grant", "requested_by"
-        ).get(pk=job.subject_id)
+        return VirtualMachine.objects.select_related("template", "grant", "requested_by").get(
+            pk=job.subject_id
+        )
 
     def placement_of(self, vm: VirtualMachine) -> Placement | None:
         """Return the VM's current placement, if it is open."""

@@ -255,20 +255,23 @@ def field(bound: BoundField) -> SafeString:
     widget = bound.field.widget
     if bound.is_hidden:
         return format_html("{}", bound)
-    described = [f"{bound.id_for_label}-help"] if bound.help_text else []
+    # Not `id_for_label`: a group of choices has none.
+    described = [f"{bound.auto_id}-help"] if bound.help_text else []
     if bound.errors:
-        described.append(f"{bound.id_for_label}-errors")
+        described.append(f"{bound.auto_id}-errors")
     many = isinstance(widget, forms.CheckboxSelectMultiple | forms.RadioSelect)
     attrs: dict[str, Any] = {}
     if described:
         attrs["aria-describedby"] = " ".join(described)
     if bound.errors:
         attrs["aria-invalid"] = "true"
+    if widget.attrs.get("placeholder") == bound.label:
+        attrs["placeholder"] = False  # allauth's: it would only say the label again
     if not many:
         attrs["class"] = _class_of(widget, bool(bound.errors))
     help_text = (
         format_html(
-            '<small class="form-hint" id="{}-help">{}</small>', bound.id_for_label, bound.help_text
+            '<small class="form-hint" id="{}-help">{}</small>', bound.auto_id, bound.help_text
         )
         if bound.help_text
         else ""
@@ -276,7 +279,7 @@ def field(bound: BoundField) -> SafeString:
     errors = (
         format_html(
             '<div class="invalid-feedback d-block" id="{}-errors">{}</div>',
-            bound.id_for_label,
+            bound.auto_id,
             format_html_join(" ", "{}", ((text,) for text in bound.errors)),
         )
         if bound.errors
@@ -284,8 +287,9 @@ def field(bound: BoundField) -> SafeString:
     )
     if many:
         return format_html(
-            '<fieldset class="mb-3 choices"><legend class="form-label{}">{}</legend>'
+            '<fieldset class="mb-3 choices"{}><legend class="form-label{}">{}</legend>'
             "{}{}{}</fieldset>",
+            format_html(' aria-describedby="{}"', " ".join(described)) if described else "",
             " required" if bound.field.required else "",
             bound.label,
             _choices(bound),
