@@ -23,8 +23,8 @@ class Health(models.TextChoices):
 
 
 class Architecture(models.TextChoices):
-    ARM64 = "arm64"
-    X86_64 = "x86_64"
+    ARM64 = "arm64", "arm64"
+    X86_64 = "x86_64", "x86_64"
 
 
 class HostQuerySet(models.QuerySet["Host"]):

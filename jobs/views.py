@@ -42,7 +42,7 @@ class JobFilters(django_filters.FilterSet):
     state = django_filters.ChoiceFilter(
         method="in_state",
         choices=[("open", "open"), *Job.State.choices],
-        empty_label="any state",
+        empty_label="Any state",
     )
     kind = django_filters.ChoiceFilter(choices=_kinds, empty_label="any kind")
 

@@ -32,7 +32,8 @@ def preview(revoked: Revoked) -> list[Hit]:
 
 def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
     """Cancel what is queued; keep, stop or delete what exists. The revoked row is locked."""
-    return _apply(list(_reached(revoked)), revoked.kind, running_vms, actor)
+    reason = f"Its {revoked.kind} was revoked by {actor.name}."
+    return _apply(list(_reached(revoked)), running_vms, reason)
 
 
 def _reached(revoked: Revoked):  # type: ignore[no-untyped-def]
@@ -69,9 +70,8 @@ def _hit(vm: VirtualMachine) -> Hit:
     )
 
 
-def _apply(vms: list[VirtualMachine], kind: str, running_vms: str, actor: Actor) -> list[Hit]:
+def _apply(vms: list[VirtualMachine], running_vms: str, reason: str) -> list[Hit]:
     hits = [_hit(vm) for vm in vms]
-    reason = f"Its {kind} was revoked by {actor.name}."
     for vm in vms:
         queued = vm.state in State.queued()
         if queued or running_vms == "delete":
@@ -96,7 +96,9 @@ def preview_image(image: Image, verb: str) -> list[Hit]:
 
 def apply_image(image: Image, verb: str, running_vms: str, actor: Actor) -> list[Hit]:
     """Reach the VMs of an image. A taint stops only what has no other image to be made from."""
-    return _apply(_image_reached(image, verb), "image", running_vms, actor)
+    done = "tainted" if verb == "taint" else "revoked"
+    reason = f"Its image was {done} by {actor.name}."
+    return _apply(_image_reached(image, verb), running_vms, reason)
 
 
 def _image_reached(image: Image, verb: str) -> list[VirtualMachine]:

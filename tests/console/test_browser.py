@@ -102,10 +102,10 @@ def test_it_says_that_it_is_not_live_when_the_stream_is_away(open_page, alice):
 def test_a_list_is_narrowed_while_typing_and_keeps_the_focus(open_page, alice, bob):
     page = open_page("/users/", alice)
     page.wait_for_selector("#rows >> text=bob")
-    page.fill("#id_q", "ali")
+    page.fill("#filter_q", "ali")
     page.wait_for_selector("#rows >> text=bob", state="detached")
     page.wait_for_url("**q=ali**")
-    assert page.evaluate("document.activeElement.id") == "id_q"
+    assert page.evaluate("document.activeElement.id") == "filter_q"
 
 
 def test_colours_are_switched_without_a_reload_and_kept(open_page, alice):

@@ -36,9 +36,9 @@ def pool(number, owner, template):
             "disk_gib": 10,
             "lease_seconds": 60,
         }
-        VirtualMachine.objects.create(name=f"p{index}", reason="The pool is full.", **common)
+        VirtualMachine.objects.create(name=f"pending-{index}", reason="The pool is full.", **common)
         vm = VirtualMachine.objects.create(
-            name=f"r{index}", state="running", host=host, problem="Did not stop.", **common
+            name=f"running-{index}", state="running", host=host, problem="Did not stop.", **common
         )
         now = timezone.now()
         Lease.objects.create(vm=vm, started_at=now, ends_at=now + timezone.timedelta(minutes=5))
@@ -82,7 +82,7 @@ def test_it_tells_the_state_of_the_pool(as_, alice, template):
     assert "Did not stop." in page
     assert "The host refused." in page
     assert "It does not answer." in page
-    assert "r1</a>" in page
+    assert "running-1</a>" in page
     assert "CPUs: 8 of 20 used, 12 free" in page
     assert "workers for steps" in page  # nobody works in this test
 
@@ -107,8 +107,8 @@ def test_its_queries_do_not_grow_with_the_pool(as_, alice, template):
 def test_a_developer_sees_only_their_own(as_, alice, bob, template):
     pool(1, alice, template)
     page = as_(bob).get("/").content.decode()
-    assert "p0" not in page
-    assert "r0" not in page
+    assert "pending-0" not in page
+    assert "running-0" not in page
     assert "Capacity" not in page
     assert 'href="/hosts/"' not in page
 

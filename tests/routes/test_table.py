@@ -133,8 +133,9 @@ def test_write_the_table(world: World) -> None:
         "# Status that each role gets; `login` is the redirect to it. Written by ROUTES_WRITE=1.",
         f"# {'route':24} method  " + "  ".join(f"{who}:{whose}" for who, whose in COLUMNS),
     ]
+    clients = {who: client_of(world, who) for who, _ in COLUMNS}
     for name, method in CASES:
-        got = [answer(world, name, method, who, whose) for who, whose in COLUMNS]
+        got = [answer(clients[who], world, name, method, whose) for who, whose in COLUMNS]
         lines.append(f"{name:26} {method:7} {'  '.join(f'{status:5}' for status in got)}".rstrip())
     TABLE.write_text("\n".join(lines) + "\n")
 
@@ -147,23 +148,26 @@ def test_the_table_has_every_route_and_no_other() -> None:
 def test_every_route_answers_as_the_table_says(world: World, column: tuple[str, str]) -> None:
     place = COLUMNS.index(column)
     wrong = []
+    client = client_of(world, column[0])
     for (name, method), statuses in table().items():
-        got = answer(world, name, method, *column)
+        got = answer(client, world, name, method, column[1])
         if got != statuses[place]:
             wrong.append(f"{name} {method}: {got} instead of {statuses[place]}")
     assert wrong == []
 
 
-def answer(world: World, name: str, method: str, who: str, whose: str) -> str:
-    """Ask as `who` for `whose` object and take everything back; return the status, or `login`."""
+def client_of(world: World, who: str) -> Client:
     client = Client()
+    if who != "stranger":
+        client.force_login(world.people[who], "allauth.account.auth_backends.AuthenticationBackend")
+    return client
+
+
+def answer(client: Client, world: World, name: str, method: str, whose: str) -> str:
+    """Ask for `whose` object and take everything back; return the status, or `login`."""
     thing = world.own if whose == "own" else world.other
     api = name.startswith("api:")
     with transaction.atomic():
-        if who != "stranger":
-            client.force_login(
-                world.people[who], "allauth.account.auth_backends.AuthenticationBackend"
-            )
         response = client.generic(
             method,
             address(name, thing.ids),

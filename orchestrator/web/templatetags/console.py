@@ -350,6 +350,13 @@ def fields(form: forms.BaseForm) -> dict[str, Any]:
 
 
 @register.filter
+def fields_named(form: forms.BaseForm, prefix: str) -> list[BoundField]:
+    """Return a form's visible fields with ids of their own: a dialog may have the same fields."""
+    form.auto_id = f"{prefix}_%s"
+    return form.visible_fields()
+
+
+@register.filter
 def get(mapping: Any, key: Any) -> Any:
     """Return `mapping[key]`, or nothing."""
     return mapping.get(key) if mapping else None
