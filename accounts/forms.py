@@ -149,13 +149,13 @@ class UserFilters(django_filters.FilterSet):
         widget=forms.TextInput(attrs={"type": "search", "placeholder": "Name"}),
     )
     kind = django_filters.ChoiceFilter(
-        choices=[("person", "people"), ("service", "service accounts")], empty_label="any kind"
+        choices=[("person", "people"), ("service", "service accounts")], empty_label="Any kind"
     )
     role = django_filters.ModelChoiceFilter(
         queryset=Role.objects.select_related("group").order_by("group__name"),
         field_name="groups__role",
         label="Role",
-        empty_label="any role",
+        empty_label="Any role",
     )
 
     class Meta:
@@ -183,7 +183,7 @@ class AuditFilters(django_filters.FilterSet):
         widget=forms.TextInput(attrs={"type": "search", "placeholder": "Name or vm:<id>"}),
     )
     outcome = django_filters.ChoiceFilter(
-        choices=AuditEvent.Outcome.choices, empty_label="any outcome"
+        choices=AuditEvent.Outcome.choices, empty_label="Any outcome"
     )
 
     class Meta:

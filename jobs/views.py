@@ -44,7 +44,7 @@ class JobFilters(django_filters.FilterSet):
         choices=[("open", "open"), *Job.State.choices],
         empty_label="Any state",
     )
-    kind = django_filters.ChoiceFilter(choices=_kinds, empty_label="any kind")
+    kind = django_filters.ChoiceFilter(choices=_kinds, empty_label="Any kind")
 
     class Meta:
         model = Job
