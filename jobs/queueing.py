@@ -55,13 +55,16 @@ def enqueue(
     )
     if parked:
         job.run_after = PARKED
-    try:
-        with transaction.atomic():
-            job.save(force_insert=True)
-    except IntegrityError:
-        if unique_key and (found := Job.objects.open().filter(unique_key=unique_key).first()):
-            return found
-        raise
+    if unique_key:
+        try:
+            with transaction.atomic():
+                job.save(force_insert=True)
+        except IntegrityError:
+            if found := Job.objects.open().filter(unique_key=unique_key).first():
+                return found
+            raise
+    else:
+        job.save(force_insert=True)
     announce(job)
     if not parked:
         bell.ring(job.pk, job.queue)

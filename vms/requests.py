@@ -87,6 +87,7 @@ def request_vm(
             reason=WAITING,
         )
         vm.desired_state = "running" if vm.start else "stopped"
+        vm.create_job = enqueue("vm.create", vm.subject, actor, message=WAITING, parked=True)
         try:
             with transaction.atomic():
                 vm.save(force_insert=True)
@@ -96,8 +97,6 @@ def request_vm(
                 code="name_taken",
                 errors={"name": ["A VM of this name exists."]},
             ) from None
-        vm.create_job = enqueue("vm.create", vm.subject, actor, message=WAITING, parked=True)
-        vm.save(update_fields=["create_job"])
         audit(
             actor,
             "vm.requested",
@@ -107,7 +106,6 @@ def request_vm(
         )
         announce(vm)
         bell.ring_tick(PLACER)
-    vm.refresh_from_db()
     return vm
 
 
