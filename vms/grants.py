@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts import revocation
 from accounts.audit import audit
+from accounts.models import ApiToken, User
 from events.publishing import publish
 from jobs.queueing import record_done
 from orchestrator.db.locks import take
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from accounts.actors import Actor
-    from accounts.models import Role, User
+    from accounts.models import Role
     from accounts.revocation import Hit
     from jobs.models import Job
 
@@ -92,6 +94,26 @@ def impact(actor: Actor, grant: Grant) -> list[Hit]:
     """Return what revoking `grant` would hit now. Needs the right to manage its template."""
     _require(actor, grant)
     return revocation.preview(revocation.Revoked("grant", grant.pk))
+
+
+def tokens_losing(actor: Actor, grant: Grant) -> list[ApiToken]:
+    """Return the live tokens that may ask for the template now and could not once it is revoked.
+
+    Those of an account that keeps another live grant for it lose nothing.
+    """
+    _require(actor, grant)
+    others = Grant.objects.live().filter(template=grant.template_id).exclude(pk=grant.pk)
+    keeping = User.objects.filter(Q(grants__in=others) | Q(groups__role__grants__in=others))
+    losing = User.objects.filter(
+        Q(pk=grant.user_id) if grant.user_id else Q(groups__role=grant.role_id)
+    ).exclude(pk__in=keeping.values("pk"))
+    tokens = ApiToken.objects.live().filter(user__in=losing).select_related("user")
+    return [
+        token
+        for token in tokens.order_by("user__username", "name")
+        if {"vms", "admin"} & set(token.scopes)
+        and (token.templates is None or str(grant.template_id) in token.templates)
+    ]
 
 
 def revoke_grant(actor: Actor, grant: Grant, *, running_vms: str = "keep") -> Job:

@@ -249,6 +249,7 @@ def test_a_revocation_hits_exactly_what_its_impact_lists(
     impact = admin.get(f"grants/{grant['id']}/impact/").json()
     assert [hit["id"] for hit in impact["hits"]] == [vm["id"]]
     assert impact["choices"] == ["keep", "stop", "delete"]
+    assert isinstance(impact["tokens"], list)
     assert is_problem(developer.get(f"grants/{grant['id']}/impact/"), 403)
     assert is_problem(admin.post(f"grants/{grant['id']}/revoke/", {"running_vms": "burn"}), 400)
     job = admin.post(f"grants/{grant['id']}/revoke/", {"running_vms": "keep"}).json()

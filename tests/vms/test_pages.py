@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.urls import reverse
 
+from accounts import tokens
 from accounts.models import AuditEvent
 from jobs.models import Job
 from tests.vms.conftest import reread
@@ -147,8 +148,10 @@ def test_revoking_a_grant_shows_what_it_hits_first_and_does_as_chosen(
     client.force_login(alice)
     running, waiting = pool.ask(name="running"), pool.ask(name="waiting", cpus=11, priority=0)
     worker.finish(running.create_job)  # type: ignore[arg-type]
+    tokens.create_token(pool.bob, name="nightly", scopes=["vms"])
     preview = text(client.get(url("revoke-grant", pool.grant), **HTMX))
     assert "2 VMs rest on it" in preview
+    assert "1 token loses this template: nightly (bob)." in preview
     for vm in (running, waiting):
         assert vm.name in preview
     assert 'type="radio"' in preview

@@ -53,6 +53,24 @@ def test_preview_lists_exactly_what_revoking_hits(
     assert refusal.value.code == "grant_revoked"
 
 
+def test_preview_names_the_tokens_that_lose_the_template(pool: Pool) -> None:
+    template, grant = pool.template, pool.grant
+    assert template
+    assert grant
+    tokens.create_token(pool.bob, name="any", scopes=["vms"])
+    tokens.create_token(pool.bob, name="this", scopes=["admin"], templates=[template.pk])
+    tokens.create_token(pool.bob, name="other", scopes=["vms"], templates=[pool.hosts[0].pk])
+    tokens.create_token(pool.bob, name="reads", scopes=["read"])
+    ended, _clear = tokens.create_token(pool.bob, name="ended", scopes=["vms"])
+    tokens.revoke_token(pool.bob, ended)
+    names = [token.name for token in grants.tokens_losing(pool.alice, grant)]
+    assert names == ["any", "this"]
+    second = grants.grant_template(pool.alice, template=template, user=grant.user)
+    assert grants.tokens_losing(pool.alice, grant) == []
+    grants.revoke_grant(pool.alice, second)
+    assert len(grants.tokens_losing(pool.alice, grant)) == 2
+
+
 def test_keep_leaves_running_vms_and_cancels_what_waits(
     pool: Pool, three: list[VirtualMachine]
 ) -> None:

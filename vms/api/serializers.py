@@ -135,10 +135,19 @@ class HitOutput(Output):
     owner = serializers.CharField()
 
 
+class LosingToken(Output):
+    """A token that could not ask for the template any more."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    owner = serializers.CharField(source="user.username")
+
+
 class ImpactOutput(Output):
     """What a revocation would reach now, and what may become of the running VMs."""
 
     hits = HitOutput(many=True)
+    tokens = LosingToken(many=True)
     choices = serializers.ListField(child=serializers.ChoiceField(CHOICES))
 
 

@@ -178,8 +178,13 @@ class GrantImpact(GrantView):
     docs = {"GET": "List what revoking the grant would hit now."}
 
     def get(self, request: Request, **kwargs: Any) -> Response:
-        hits = grants.impact(self.actor, self.target())
-        return Response(self.represent({"hits": hits, "choices": CHOICES}))
+        grant = self.target()
+        impact = {
+            "hits": grants.impact(self.actor, grant),
+            "tokens": grants.tokens_losing(self.actor, grant),
+            "choices": CHOICES,
+        }
+        return Response(self.represent(impact))
 
 
 class GrantRevoke(GrantView, VerbView):

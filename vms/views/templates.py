@@ -202,6 +202,7 @@ def revoke_grant(request: PageRequest, id: UUID) -> HttpResponse:
         "title": f"Revoke the grant of {found.subject_name}",
         "text": f"The next request for {found.template.name} that relies on it is refused.",
         "hits": hits,
+        "losing_tokens": grants.tokens_losing(request.actor, found),
     }
     return pages.render(
         request, "vms/revoke.html", context, partial="form", status=pages.status_of(form)
