@@ -64,12 +64,3 @@ class KeyReused(Refusal):
     status = 422
     title = "Idempotency key reused"
     default_code = "idempotency_key_reused"
-
-
-class TooMany(Refusal):
-    """Asked too often; try again after `retry_after` seconds."""
-
-    status = 429
-    title = "Too many requests"
-    default_code = "too_many_requests"
-    retry_after = 5

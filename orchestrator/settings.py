@@ -25,7 +25,6 @@ from orchestrator.environment import (
 
 env = Env(strip_whitespace=True)
 BASE_DIR = Path(__file__).resolve().parent.parent
-TESTING = "pytest" in sys.modules
 
 try:
     VAR_DIR: Path = env.folder("VAR_DIR", BASE_DIR / "var")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -80,12 +81,9 @@ def _apply(vms: list[VirtualMachine], running_vms: str, reason: str) -> list[Hit
         for job in Job.objects.open().about(vm.subject).filter(kind__in=CANCELLED_KINDS):
             request_cancel(job, reason=reason)
         if running_vms == "stop":
-            try:
+            # One that does not run has nothing to stop, and is kept.
+            with suppress(Conflict):
                 verbs.stop(SYSTEM, vm, force=True)
-            except Conflict:
-                if vm.state in {State.STARTING, State.RESUMING}:
-                    # It would run in a moment: whoever may not use it any more gets none.
-                    ending.end(vm, SYSTEM, reason=reason)
     return hits
 
 

@@ -44,7 +44,8 @@ MOVES: dict[str, frozenset[State]] = {
     S.CREATING: frozenset(
         {S.PENDING, S.STARTING, S.RUNNING, S.STOPPED, S.FAILED, S.CANCELLED} | _END
     ),
-    S.STARTING: frozenset({S.RUNNING, S.STOPPED, S.SUSPENDED, S.PAUSED} | _END),
+    # A revocation may stop a VM that is just starting.
+    S.STARTING: frozenset({S.RUNNING, S.STOPPING, S.STOPPED, S.SUSPENDED, S.PAUSED} | _END),
     S.RUNNING: frozenset(
         {S.STOPPING, S.SUSPENDING, S.PAUSING, S.STOPPED, S.SUSPENDED, S.PAUSED} | _END
     ),

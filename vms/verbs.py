@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts.audit import audit
 from hosts.calls import driver_of
 from hosts.drivers.base import ErrorKind, HostError
+from jobs.models import Job
 from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
 from jobs.queueing import enqueue
 from orchestrator.refusals import Conflict, Forbidden, Invalid
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
     from hosts.drivers.base import Driver
     from jobs.claims import Claim
-    from jobs.models import Job
     from vms.models import Placement
 
 OUTPUT_LIMIT = 256 * 1024  # characters kept of each output
@@ -52,7 +52,7 @@ def stop(actor: Actor, vm: VirtualMachine, *, force: bool = False) -> Job:
         vm,
         "stop",
         State.STOPPING,
-        [State.RUNNING, State.PAUSED],
+        [State.RUNNING, State.PAUSED, State.STARTING],
         "stopped",
         payload={"force": force},
     )
@@ -239,6 +239,13 @@ class StopHandler(StateHandler):
 
     moving = State.STOPPING
     reached: ClassVar[dict[str, State]] = {"stopped": State.STOPPED}
+
+    def step_send(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
+        if Job.objects.open().about(vm.subject).filter(kind="vm.start").exists():
+            # Its call ends first: a start that arrives after the stop would win.
+            pause, counted = looks(claim, 0.2)
+            return Again(seconds=pause, payload=counted, message="Letting the start end.")
+        return super().step_send(claim, vm, placement)
 
     def send(self, driver: Driver, host_vm_id: str, job: Job, state: str) -> None:
         driver.stop(host_vm_id, force=bool(job.payload.get("force")))

@@ -11,7 +11,7 @@ from accounts.actors import Actor
 from catalog import images
 from events.models import Event
 from orchestrator.refusals import Forbidden, NotFound
-from vms import grants, revocations, templates
+from vms import grants, revocations, templates, verbs
 from vms.models import Grant, VirtualMachine
 
 if TYPE_CHECKING:
@@ -83,6 +83,21 @@ def test_stop_stops_them(pool: Pool, worker: Worker, three: list[VirtualMachine]
     assert pool.grant
     grants.revoke_grant(pool.alice, pool.grant, running_vms="stop")
     worker.until(lambda: states(three) == ["stopped", "stopped", "cancelled"])
+
+
+def test_stop_stops_one_that_is_just_starting_and_deletes_nothing(
+    pool: Pool, worker: Worker
+) -> None:
+    vm = pool.ask()
+    worker.finish(vm.create_job)
+    worker.finish(verbs.stop(pool.bob, VirtualMachine.objects.get(pk=vm.pk), force=True))
+    verbs.start(pool.bob, VirtualMachine.objects.get(pk=vm.pk))
+    assert states([vm]) == ["starting"]
+    assert pool.grant
+    grants.revoke_grant(pool.alice, pool.grant, running_vms="stop")
+    assert states([vm]) == ["stopping"]
+    worker.until(lambda: states([vm]) == ["stopped"])
+    assert len(pool.simulation.all_vm_names()) == 1
 
 
 def test_a_token_revoked_with_delete_reaches_only_its_vms(pool: Pool, worker: Worker) -> None:
