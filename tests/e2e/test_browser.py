@@ -110,6 +110,15 @@ class Person:
         expect(self.page.locator("#live")).to_have_attribute("data-state", "live")
         self.page.evaluate("window.opened = 'once'")
 
+    def hears_of_a_change(self) -> None:
+        """Let the open page fetch itself anew, as after any change, and show what came."""
+        self.page.evaluate(
+            """() => new Promise(done => {
+                document.addEventListener("htmx:after:settle", () => done(), {once: true});
+                document.body.dispatchEvent(new CustomEvent("live:job"));
+            })"""
+        )
+
     def has_not_reloaded(self) -> None:
         assert self.page.evaluate("window.opened") == "once"
 
@@ -220,6 +229,7 @@ def expect_running(person: Person) -> None:
 
 def run_command(person: Person) -> None:
     person.fill({"Command": "echo it works"})
+    person.hears_of_a_change()  # does not take away what was typed
     person.press("Run")
     run = person.page.locator("[id^=run-]")
     expect(run).to_contain_text("exit code 0")

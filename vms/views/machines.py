@@ -93,11 +93,9 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
     vm = _vm(request, id, use=False)
     jobs = Job.objects.visible_to(request.actor).about(vm.subject).for_page().order_by("-pk")
     running = jobs.open().first()
-    can = _actions(request.actor, vm)
     context = {
         "vm": vm,
-        "can": can,
-        "form_changed": ("execute" in can) != ("form" in request.GET),
+        "can": _actions(request.actor, vm),
         "placement": vm.placements.filter(current=True).select_related("host", "image").first(),
         "attempts": vm.placements.select_related("host").order_by("pk"),
         "job": running,
