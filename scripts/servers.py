@@ -73,44 +73,52 @@ def unprivileged_user() -> str | None:
     return "postgres" if "postgres" in known else "nobody"
 
 
-def start_postgres(supervisor: Supervisor, folder: Path) -> str:
-    """Make a cluster in `folder`, start it, and return the URL of its superuser."""
-    user, data, port = unprivileged_user(), folder / "data", free_port()
+def postgres_programs(folder: Path, port: int) -> tuple[Program, Program]:
+    """Return what makes a cluster in `folder` (its user must be able to get there), and its server.
+
+    The folder is made here, for the user that the server runs as.
+    """
+    user, data = unprivileged_user(), folder / "data"
     folder.mkdir(mode=0o700)
     if user:
         shutil.chown(folder, user)
-    initdb = supervisor.begin(
-        Program(
-            "initdb",
-            [
-                *(postgres_binary("initdb"), "--pgdata", str(data), "--username", "test"),
-                *("--auth", "trust", "--encoding", "UTF8", "--locale", LOCALE, "--no-sync"),
-            ],
-            user=user,
-            cwd=folder,
-        )
+    initdb = Program(
+        "initdb",
+        [
+            *(postgres_binary("initdb"), "--pgdata", str(data), "--username", "test"),
+            *("--auth", "trust", "--encoding", "UTF8", "--locale", LOCALE, "--no-sync"),
+        ],
+        user=user,
+        cwd=folder,
     )
-    supervisor.finished(initdb, START_SECONDS)
     options = POSTGRES_OPTIONS | {"port": str(port), "unix_socket_directories": str(folder)}
-    supervisor.start(
-        Program(
-            "postgresql",
-            [
-                *(postgres_binary("postgres"), "-D", str(data)),
-                *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
-            ],
-            user=user,
-            cwd=folder,
-            stop_signal=signal.SIGINT,  # "fast": does not wait for clients to leave
-            foundation=True,
-        )
+    server = Program(
+        "postgresql",
+        [
+            *(postgres_binary("postgres"), "-D", str(data)),
+            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+        ],
+        user=user,
+        cwd=folder,
+        stop_signal=signal.SIGINT,  # "fast": does not wait for clients to leave
+        foundation=True,
     )
+    return initdb, server
+
+
+def postgres_answers(port: int) -> bool:
+    """Return whether the server at `port` takes connections."""
     ready = [postgres_binary("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    supervisor.wait(
-        lambda: subprocess.run(ready, check=False).returncode == 0,
-        START_SECONDS,
-        "PostgreSQL does not answer",
-    )
+    return subprocess.run(ready, check=False).returncode == 0
+
+
+def start_postgres(supervisor: Supervisor, folder: Path) -> str:
+    """Make a cluster in `folder`, start it, and return the URL of its superuser."""
+    port = free_port()
+    initdb, server = postgres_programs(folder, port)
+    supervisor.finished(supervisor.begin(initdb), START_SECONDS)
+    supervisor.start(server)
+    supervisor.wait(lambda: postgres_answers(port), START_SECONDS, "PostgreSQL does not answer")
     return f"postgres://test@127.0.0.1:{port}/postgres"
 
 

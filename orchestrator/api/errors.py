@@ -19,13 +19,13 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from orchestrator.refusals import Refusal
+from orchestrator.web.errors import RETRY_AFTER_SECONDS, why_store_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
-STORE_AWAY_SECONDS = 5
 
 
 class StaleCopy(Refusal):
@@ -126,12 +126,8 @@ def _known(exc: Exception) -> Response | None:
             return problem(400, "The request could not be read.", "bad_request")
         case OperationalError() | InterfaceError():
             log.warning("api.store_away", error=str(exc))
-            return problem(
-                503,
-                "The database cannot be reached just now. Try again in a few seconds.",
-                "store_away",
-                headers={"Retry-After": str(STORE_AWAY_SECONDS)},
-            )
+            code, detail = why_store_away(exc)
+            return problem(503, detail, code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         case IntegrityError():
             # A race that the domain function did not foresee: no answer may be a lie about it.
             log.error("api.collision", exc_info=exc)

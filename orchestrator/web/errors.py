@@ -20,6 +20,17 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_SECONDS = 2
 # SQLite reports a wrong statement or a missing migration with the same class as a missing disk.
 _NOT_AWAY = ("no such table", "no such column", "has no column", "syntax error", "no such function")
+# In the words of PostgreSQL and of SQLite.
+_FULL = ("no space left on device", "disk is full")
+STORE_AWAY = (
+    "store_away",
+    "The database does not answer. Nothing is lost; try again in a moment.",
+)
+STORE_FULL = (
+    "store_full",
+    "The database has no room left on its disk, so nothing new can be stored. What is stored is "
+    "safe. An administrator must free disk space; then try again.",
+)
 _TEXTS = {
     400: ("bad_request", "The request cannot be understood. Check the address and try again."),
     403: ("forbidden", "You may not do this. Ask an administrator for a role that does."),
@@ -28,7 +39,7 @@ _TEXTS = {
         "internal_error",
         "Something went wrong here. The administrators find it in the log by the request id.",
     ),
-    503: ("store_away", "The database does not answer. Nothing is lost; try again in a moment."),
+    503: STORE_AWAY,
 }
 
 
@@ -41,6 +52,12 @@ def is_store_away(error: BaseException | None) -> bool:
         return False
     text = str(error).lower()
     return not any(part in text for part in _NOT_AWAY)
+
+
+def why_store_away(error: BaseException | None) -> tuple[str, str]:
+    """Return the code and the sentence for an error of the store: it is full, or away."""
+    text = str(error).lower()
+    return STORE_FULL if any(part in text for part in _FULL) else STORE_AWAY
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -70,12 +87,14 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
     Middleware such as sessions needs the store too, and its exceptions come only here.
     """
-    return store_away(request) if is_store_away(sys.exc_info()[1]) else answer(request, 500)
+    error = sys.exc_info()[1]
+    return store_away(request, error) if is_store_away(error) else answer(request, 500)
 
 
-def store_away(request: HttpRequest) -> HttpResponse:
-    """Answer 503 with the moment to try again."""
-    response = answer(request, 503)
+def store_away(request: HttpRequest, error: BaseException | None) -> HttpResponse:
+    """Answer 503 with what is wrong with the store and the moment to try again."""
+    code, detail = why_store_away(error)
+    response = answer(request, 503, detail, code)
     response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 

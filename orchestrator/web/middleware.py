@@ -31,4 +31,4 @@ class StoreAwayMiddleware:
         if not errors.is_store_away(exception):
             return None
         log.warning("store.away", path=request.path, error=str(exception))
-        return errors.store_away(request)
+        return errors.store_away(request, exception)

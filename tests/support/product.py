@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,10 @@ class Product:
         until(lambda: self.processes[name].poll() is not None, seconds, f"{name} dies")
         assert self.processes.pop(name).returncode == -signal.SIGKILL
 
+    def dead(self) -> list[str]:
+        """Return the names of processes that ended without being asked to."""
+        return [name for name, process in self.processes.items() if process.poll() is not None]
+
     def stop(self) -> None:
         for process in self.processes.values():
             process.terminate()
@@ -222,12 +226,17 @@ class OwnRedis:
 
 
 @contextmanager
-def running_product(folder: Path, server: OwnRedis, **settings: str) -> Iterator[Product]:
-    """Run the whole product, empty but for its administrator `admin`, on the run's own store."""
+def running_product(
+    folder: Path, server: OwnRedis, *, database_url: str = "", **settings: str
+) -> Iterator[Product]:
+    """Run the whole product, empty but for its administrator `admin`.
+
+    Without a database of its own (which must be empty) it is on the run's own store.
+    """
     on_postgres = os.environ.get("DATABASE_URL", "").startswith("postgres")
     postgres = os.environ["TEST_POSTGRES_URL"] if on_postgres else ""
-    with fresh_database(folder, postgres) as database_url:
-        made = Product(folder, database_url, server.url, **settings)
+    with nullcontext(database_url) if database_url else fresh_database(folder, postgres) as url:
+        made = Product(folder, url, server.url, **settings)
         made.manage("migrate", "--verbosity", "0")
         made.manage("bootstrap")
         try:

@@ -37,6 +37,22 @@ def test_store_away_is_a_503_that_says_when_to_come_back(
     assert str(error).encode() not in answer.content
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("database or disk is full"),
+        OperationalError('could not extend file "base/5/1": No space left on device'),
+    ],
+    ids=["sqlite", "postgresql"],
+)
+def test_a_full_disk_is_named(rf: RequestFactory, error: Exception) -> None:
+    for path in ("/api/v2/vms/", "/vms/"):
+        answer = middleware.process_exception(rf.get(path), error)
+        assert answer is not None
+        assert answer.status_code == 503
+        assert b"no room left on its disk" in answer.content
+
+
 @pytest.mark.parametrize("error", NOT_AWAY, ids=str)
 def test_other_errors_stay_what_they_are(rf: RequestFactory, error: Exception) -> None:
     assert middleware.process_exception(rf.get("/"), error) is None
