@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
@@ -104,6 +105,57 @@ def test_a_killed_execute_is_never_sent_twice_and_says_outcome_unknown(team: Tea
     found = until(ended, 60, "the job ends")
     assert str(found["error"]).startswith("Outcome unknown")
     gone(team, vm["id"])
+
+
+def test_a_web_process_killed_among_requests_makes_one_vm_of_each_repeated_request(
+    team: Team,
+) -> None:
+    def ask(number: int) -> str:
+        """Ask as a careful pipeline does: again, with the same key, until there is an answer."""
+
+        def answered() -> str | None:
+            try:
+                answer = team.bob.post(
+                    "/vms/",
+                    json={"template": "ubuntu-ci", "name": f"web-{number}", "cpus": 1},
+                    headers={"Idempotency-Key": f"web-{number}"},
+                )
+            except httpx.HTTPError:
+                return None
+            return str(ok(answer)["id"])
+
+        return str(until(answered, 60, f"request {number} is answered"))
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(ask, number) for number in range(12)]
+        until(lambda: any(one.done() for one in asked), 60, "the first request is accepted")
+        team.product.kill("web")
+        team.product.start("web")
+        ids = [one.result() for one in asked]
+    assert len(set(ids)) == 12
+    for vm_id in ids:
+        team.until_state(vm_id, "running")
+    assert len(our_vms(team, "web")) == 12
+    assert sum(team.charged().values()) == 12
+
+
+def test_with_beat_killed_and_two_beats_in_its_place_every_tick_still_acts_once(
+    team: Team,
+) -> None:
+    team.product.kill("beat")
+    vms = [team.ask(name=f"beat-{number}") for number in range(3)]
+    team.product.start("beat")
+    team.product.start("beat-2")
+    for vm in vms:
+        team.until_state(vm["id"], "running")
+        ok(team.bob.post(f"/vms/{vm['id']}/extend/", json={"lease_seconds": 1}))
+    for vm in vms:
+        team.until_state(vm["id"], "deleted")
+        subject = {"subject": f"vm:{vm['id']}", "action": "vm.lease_ended"}
+        assert len(ok(team.admin.get("/audit/", params=subject))["results"]) == 1
+    team.product.kill("beat-2")
+    assert set(team.charged().values()) == {0}
+    assert "intact" in team.product.manage("verify_audit")
 
 
 def test_every_bell_rung_twice_makes_one_vm_each(team: Team) -> None:

@@ -27,6 +27,13 @@ class Simulation:
     def host_url(self, number: int) -> str:
         return f"{self.url}/h/{number}"
 
+    def address_url(self, number: int) -> str:
+        """Return the host's own address, which refuses connections while it is down.
+
+        Only of hosts started with `--addresses` (Linux).
+        """
+        return f"http://127.8.{number // 256}.{number % 256}:{self.url.rpartition(':')[2]}"
+
     def control(self, number: int | None = None, **changes: Any) -> dict[str, Any]:
         """Change one host (or all), or just look: returns the control API's answer."""
         path = f"/control/h/{number}" if number else "/control/"

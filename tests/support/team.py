@@ -64,8 +64,14 @@ def ok(answer: httpx.Response) -> Any:
     return answer.json() if answer.content else None
 
 
-def make_team(product: Product, simulation: Simulation, **template: Any) -> Team:
-    """Enrol the simulated hosts, make a template and grant it to Bob, all by API."""
+def make_team(
+    product: Product, simulation: Simulation, *, addresses: bool = False, **template: Any
+) -> Team:
+    """Enrol the simulated hosts, make a template and grant it to Bob, all by API.
+
+    With `addresses` each host is enrolled under the address of its own.
+    """
+    url_of = simulation.address_url if addresses else simulation.host_url
     simulation.reset()
     admin = product.api(product.token("admin"))
     ok(admin.post("/users/", json={"username": "bob", "roles": ["Developer"]}))
@@ -76,7 +82,7 @@ def make_team(product: Product, simulation: Simulation, **template: Any) -> Team
                 "/hosts/",
                 json={
                     "name": f"mac-{number}",
-                    "url": simulation.host_url(number),
+                    "url": url_of(number),
                     "username": "root@localhost",
                     "password": "simulated",
                 },
