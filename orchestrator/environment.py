@@ -60,10 +60,10 @@ class Env(FileAwareEnv):
         return value
 
     def folder(self, name: str, default: Path) -> Path:
-        """Return a folder that can be written to, made if it is not there."""
+        """Return a folder that can be written to; made for its owner alone if it is not there."""
         path: Path = self.path(name, default)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ImproperlyConfigured(
                 f"{name}: the folder {path} cannot be made ({error.strerror})."

@@ -10,7 +10,7 @@ class Refusal(Exception):
     """A verb that was refused. `code` is for machines, `errors` maps fields to sentences."""
 
     status = 400
-    title = "Bad request"
+    title = "Bad Request"
     default_code = "invalid"
 
     def __init__(
@@ -46,7 +46,7 @@ class NotFound(Refusal):
     """Not there, or not visible to the caller: the two are told apart by nobody."""
 
     status = 404
-    title = "Not found"
+    title = "Not Found"
     default_code = "not_found"
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
+NO_CREDENTIALS = "Sign in, or send a live token as “Authorization: Bearer …”."
 
 
 class StaleCopy(Refusal):
@@ -147,9 +148,10 @@ def _drf(exc: exceptions.APIException) -> Response:
     if (wait := getattr(exc, "wait", None)) is not None:
         headers["Retry-After"] = str(max(1, round(wait)))
     codes = exc.get_codes()
+    detail = NO_CREDENTIALS if isinstance(exc, exceptions.NotAuthenticated) else str(exc.detail)
     return problem(
         exc.status_code,
-        str(exc.detail),
+        detail,
         codes if isinstance(codes, str) else exc.default_code,
         headers=headers,
     )
