@@ -121,6 +121,8 @@ class Limits:
     clone_seconds: float = 600
     state_seconds: float = 150
     """Start, stop, delete, configure."""
+    snapshot_seconds: float = 600
+    upload_seconds: float = 600
     execute_margin_seconds: float = 15
     """Added to the time that the command itself is given."""
     max_answer_bytes: int = 32 * 1024 * 1024
@@ -251,6 +253,20 @@ class ExecuteResult:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A snapshot of a VM. `parent` is the id of the one that it was taken after, or empty."""
+
+    id: str
+    name: str
+    parent: str
+    taken_at: str
+    """In the host's words: its own time, without a zone."""
+    with_memory: bool
+    """Taken while the VM ran: reverting to it makes the VM run."""
+    current: bool
+
+
+@dataclass(frozen=True)
 class Inventory:
     """All that a host says about itself. `images` is None when it has no cache."""
 
@@ -283,8 +299,13 @@ class Driver(Protocol):
     def clone(self, source_id: str, name: str) -> str:
         """Clone a VM of this host; returns the id of the new one."""
 
-    def configure(self, vm_id: str, cpus: int, memory_mib: int) -> None:
-        """Set the size of a stopped VM."""
+    def configure(
+        self, vm_id: str, cpus: int, memory_mib: int, disk_gib: int | None = None
+    ) -> None:
+        """Set the size of a stopped VM. What a host applied before it failed stays applied."""
+
+    def rename(self, vm_id: str, name: str) -> None:
+        """Give a VM another name on its host."""
 
     def start(self, vm_id: str) -> None:
         """Start a VM."""
@@ -293,7 +314,16 @@ class Driver(Protocol):
         """Suspend a running VM to disk."""
 
     def resume(self, vm_id: str) -> None:
-        """Let a suspended VM run on."""
+        """Let a suspended or paused VM run on."""
+
+    def pause(self, vm_id: str) -> None:
+        """Freeze a running VM in memory."""
+
+    def restart(self, vm_id: str) -> None:
+        """Shut a running VM down and boot it."""
+
+    def reset(self, vm_id: str) -> None:
+        """Cut the power of a running VM and boot it."""
 
     def stop(self, vm_id: str, force: bool) -> None:
         """Shut a VM down, or switch it off with `force`."""
@@ -305,6 +335,24 @@ class Driver(Protocol):
         self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
     ) -> ExecuteResult:
         """Run a command in a VM; a non-zero exit code is a result, not an error."""
+
+    def upload(self, vm_id: str, path: str, remote_path: str) -> None:
+        """Copy a file from the host's disk into a running VM."""
+
+    def snapshots(self, vm_id: str) -> tuple[Snapshot, ...]:
+        """The snapshots of a VM, each after its parent."""
+
+    def take_snapshot(self, vm_id: str, name: str, description: str) -> str:
+        """Take a snapshot below the current one; returns its id."""
+
+    def revert_to_snapshot(self, vm_id: str, snapshot_id: str) -> None:
+        """Bring a VM back to what it was: running if it ran then, else stopped."""
+
+    def delete_snapshot(self, vm_id: str, snapshot_id: str, children: bool) -> None:
+        """Delete a snapshot; without `children` those move up to its parent."""
+
+    def delete_snapshots(self, vm_id: str) -> None:
+        """Delete all snapshots of a VM."""
 
     def read_job(self, job_id: str) -> HostJob:
         """A host job; NOT_FOUND when the host does not know it (any more)."""

@@ -332,9 +332,22 @@ def rename(host: Host, vm: VM, name: str) -> None:
     vm.name = name
 
 
-def resize(host: Host, vm: VM, *, cpus: int | None = None, memory_mib: int | None = None) -> None:
-    """Change the size of a stopped VM; raises ``RefusedError`` 400 in any other state."""
+def resize(
+    host: Host,
+    vm: VM,
+    *,
+    cpus: int | None = None,
+    memory_mib: int | None = None,
+    disk_mib: int | None = None,
+) -> None:
+    """Change the size of a stopped VM, whose disk only grows; else raises ``RefusedError`` 400."""
     _need(vm, "stopped")
+    disk_gib = vm.disk_gib if disk_mib is None else -(-disk_mib // 1024)
+    if disk_gib < vm.disk_gib:
+        raise RefusedError(400, "error 400: a disk cannot be made smaller")
+    if disk_gib > vm.disk_gib and vm.snapshots:
+        raise RefusedError(400, "error 400: the disk of a machine with snapshots keeps its size")
     vm.cpus = vm.cpus if cpus is None else cpus
     vm.memory_mib = vm.memory_mib if memory_mib is None else memory_mib
+    vm.disk_gib = disk_gib
     host.note_load()

@@ -20,6 +20,7 @@ from hosts.drivers.base import (
     HostJob,
     Limits,
     RemoteVM,
+    Snapshot,
     VMStatus,
 )
 
@@ -198,11 +199,19 @@ def clone(source_id: str, name: str, limits: Limits) -> Call[str]:
     )
 
 
-def configure(vm_id: str, cpus: int, memory_mib: int, limits: Limits) -> Call[None]:
-    operations = [
+def configure(
+    vm_id: str, cpus: int, memory_mib: int, disk_gib: int | None, limits: Limits
+) -> Call[None]:
+    operations: list[dict[str, Any]] = [
         {"group": "cpu", "operation": "set", "value": str(cpus)},
         {"group": "memory", "operation": "set", "value": str(memory_mib)},
     ]
+    if disk_gib is not None:
+        # As `prlctl set VM --device-set hdd0 --size MiB`: the contract hands options over as flags.
+        size = {"flag": "size", "value": str(disk_gib * 1024)}
+        operations.append(
+            {"group": "device", "operation": "set", "value": "hdd0", "options": [size]}
+        )
     return Call(
         "change the size of the VM",
         "PUT",
@@ -210,6 +219,18 @@ def configure(vm_id: str, cpus: int, memory_mib: int, limits: Limits) -> Call[No
         limits.state_seconds,
         parsing.configured,
         body={"operations": operations},
+        changes_state=True,
+    )
+
+
+def rename(vm_id: str, name: str, limits: Limits) -> Call[None]:
+    return Call(
+        "rename the VM",
+        "PUT",
+        _path("machines", vm_id, "rename"),
+        limits.state_seconds,
+        parsing.anything,
+        body={"id": vm_id, "new_name": name},
         changes_state=True,
     )
 
@@ -224,6 +245,18 @@ def suspend(vm_id: str, limits: Limits) -> Call[None]:
 
 def resume(vm_id: str, limits: Limits) -> Call[None]:
     return _change("resume", vm_id, limits)
+
+
+def pause(vm_id: str, limits: Limits) -> Call[None]:
+    return _change("pause", vm_id, limits)
+
+
+def restart(vm_id: str, limits: Limits) -> Call[None]:
+    return _change("restart", vm_id, limits)
+
+
+def reset(vm_id: str, limits: Limits) -> Call[None]:
+    return _change("reset", vm_id, limits)
 
 
 def _change(verb: str, vm_id: str, limits: Limits) -> Call[None]:
@@ -278,4 +311,71 @@ def execute(
         body={"command": command, "environment_variables": dict(environment)},
         secrets=tuple(environment.values()),
         changes_state=True,
+    )
+
+
+def upload(vm_id: str, path: str, remote_path: str, limits: Limits) -> Call[None]:
+    return Call(
+        "copy the file into the VM",
+        "POST",
+        _path("machines", vm_id, "upload"),
+        limits.upload_seconds,
+        parsing.uploaded,
+        body={"path": path, "remote_path": remote_path},
+        changes_state=True,
+    )
+
+
+def snapshots(vm_id: str, limits: Limits) -> Call[tuple[Snapshot, ...]]:
+    path = _path("machines", vm_id, "snapshots")
+    return Call("list the snapshots", "GET", path, limits.list_seconds, parsing.snapshots)
+
+
+def take_snapshot(vm_id: str, name: str, description: str, limits: Limits) -> Call[str]:
+    return Call(
+        "take the snapshot",
+        "POST",
+        _path("machines", vm_id, "snapshots"),
+        limits.snapshot_seconds,
+        parsing.taken_snapshot,
+        body={"snapshot_name": name, "snapshot_description": description},
+        changes_state=True,
+    )
+
+
+def revert_to_snapshot(vm_id: str, snapshot_id: str, limits: Limits) -> Call[None]:
+    return Call(
+        "revert to the snapshot",
+        "POST",
+        _path("machines", vm_id, "snapshots", snapshot_id, "revert"),
+        limits.snapshot_seconds,
+        parsing.done,
+        body={"skip_resume": False},
+        changes_state=True,
+        may_be_empty=True,
+    )
+
+
+def delete_snapshot(vm_id: str, snapshot_id: str, children: bool, limits: Limits) -> Call[None]:
+    return Call(
+        "delete the snapshot",
+        "DELETE",
+        _path("machines", vm_id, "snapshots", snapshot_id),
+        limits.snapshot_seconds,
+        parsing.done,
+        body={"delete_children": children},
+        changes_state=True,
+        may_be_empty=True,
+    )
+
+
+def delete_snapshots(vm_id: str, limits: Limits) -> Call[None]:
+    return Call(
+        "delete the snapshots",
+        "DELETE",
+        _path("machines", vm_id, "snapshots"),
+        limits.snapshot_seconds,
+        parsing.done,
+        changes_state=True,
+        may_be_empty=True,
     )

@@ -18,6 +18,7 @@ from hosts.drivers.base import (
     Inventory,
     Limits,
     RemoteVM,
+    Snapshot,
     VMStatus,
 )
 
@@ -59,8 +60,13 @@ class ParallelsDriver:
     def clone(self, source_id: str, name: str) -> str:
         return self._call(calls.clone(source_id, name, self._limits))
 
-    def configure(self, vm_id: str, cpus: int, memory_mib: int) -> None:
-        self._call(calls.configure(vm_id, cpus, memory_mib, self._limits))
+    def configure(
+        self, vm_id: str, cpus: int, memory_mib: int, disk_gib: int | None = None
+    ) -> None:
+        self._call(calls.configure(vm_id, cpus, memory_mib, disk_gib, self._limits))
+
+    def rename(self, vm_id: str, name: str) -> None:
+        self._call(calls.rename(vm_id, name, self._limits))
 
     def start(self, vm_id: str) -> None:
         self._call(calls.start(vm_id, self._limits))
@@ -70,6 +76,15 @@ class ParallelsDriver:
 
     def resume(self, vm_id: str) -> None:
         self._call(calls.resume(vm_id, self._limits))
+
+    def pause(self, vm_id: str) -> None:
+        self._call(calls.pause(vm_id, self._limits))
+
+    def restart(self, vm_id: str) -> None:
+        self._call(calls.restart(vm_id, self._limits))
+
+    def reset(self, vm_id: str) -> None:
+        self._call(calls.reset(vm_id, self._limits))
 
     def stop(self, vm_id: str, force: bool) -> None:
         self._call(calls.stop(vm_id, force, self._limits))
@@ -81,6 +96,24 @@ class ParallelsDriver:
         self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
     ) -> ExecuteResult:
         return self._call(calls.execute(vm_id, command, environment, timeout_seconds, self._limits))
+
+    def upload(self, vm_id: str, path: str, remote_path: str) -> None:
+        self._call(calls.upload(vm_id, path, remote_path, self._limits))
+
+    def snapshots(self, vm_id: str) -> tuple[Snapshot, ...]:
+        return self._call(calls.snapshots(vm_id, self._limits))
+
+    def take_snapshot(self, vm_id: str, name: str, description: str) -> str:
+        return self._call(calls.take_snapshot(vm_id, name, description, self._limits))
+
+    def revert_to_snapshot(self, vm_id: str, snapshot_id: str) -> None:
+        self._call(calls.revert_to_snapshot(vm_id, snapshot_id, self._limits))
+
+    def delete_snapshot(self, vm_id: str, snapshot_id: str, children: bool) -> None:
+        self._call(calls.delete_snapshot(vm_id, snapshot_id, children, self._limits))
+
+    def delete_snapshots(self, vm_id: str) -> None:
+        self._call(calls.delete_snapshots(vm_id, self._limits))
 
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))

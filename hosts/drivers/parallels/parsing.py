@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from hosts.drivers.base import (
     HostError,
     HostJob,
     RemoteVM,
+    Snapshot,
     VMStatus,
     VMType,
 )
@@ -316,3 +318,41 @@ def executed(document: Any, answer: Answer) -> ExecuteResult:
     node = Node.of(document)
     stderr = node.text("stderr", "", limit=None) or node.text("error", "", limit=None)
     return ExecuteResult(node.whole("exit_code"), node.text("stdout", "", limit=None), stderr)
+
+
+def uploaded(document: Any, answer: Answer) -> None:
+    _refuse_failure(Node.of(document))
+
+
+def anything(document: Any, answer: Answer) -> None:
+    """An answer that says only that it was done."""
+
+
+def snapshots(document: Any, answer: Answer) -> tuple[Snapshot, ...]:
+    """All snapshots, each after its parent."""
+    left = [_snapshot(node) for node in Node.of(document).children("snapshots")]
+    known = {one.id for one in left}
+    left = [one if one.parent in known else replace(one, parent="") for one in left]
+    ordered: dict[str, Snapshot] = {}
+    while left:
+        ready = [one for one in left if not one.parent or one.parent in ordered]
+        if not ready:
+            raise WrongAnswer("the parents of the snapshots go round in a circle")
+        ordered |= {one.id: one for one in ready}
+        left = [one for one in left if one.id not in ordered]
+    return tuple(ordered.values())
+
+
+def _snapshot(node: Node) -> Snapshot:
+    return Snapshot(
+        id=node.identifier("id"),
+        name=node.text("name", ""),
+        parent=node.text("parent", ""),
+        taken_at=node.text("date", ""),
+        with_memory=node.text("state", "").lower() in {"poweron", "pause"},
+        current=node.boolean("current", False),
+    )
+
+
+def taken_snapshot(document: Any, answer: Answer) -> str:
+    return Node.of(document).identifier("snapshot_id")

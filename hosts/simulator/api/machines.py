@@ -267,19 +267,22 @@ async def configure(request: Request) -> Answer:
     for operation in (await request.fields()).rows("operations"):
         group = operation.needed("group", "Group")
         name = operation.needed("operation", "Operation")
-        await _apply(request, vm, group, name, operation.text("value"))
+        await _apply(request, vm, group, name, operation)
         done.append({"group": group, "operation": name, "status": _DONE})
     return Answer(200, {"operations": done})
 
 
-async def _apply(request: Request, vm: VM, group: str, name: str, value: str) -> None:
+async def _apply(request: Request, vm: VM, group: str, name: str, operation: Fields) -> None:
     """Apply one operation; what the simulator keeps no state for is accepted without effect."""
-    host = request.host
+    host, value = request.host, operation.text("value")
     match group, name:
         case "cpu", "set":
             work.resize(host, vm, cpus=_number(value or "0", 0, "cpu"))
         case "memory", "set":
             work.resize(host, vm, memory_mib=_number(value or "0", 0, "memory"))
+        case "device", "set" if value == "hdd0":
+            options = {row.text("flag"): row.text("value") for row in operation.rows("options")}
+            work.resize(host, vm, disk_mib=_number(options.get("size") or "0", 0, "size"))
         case "state", "stop":
             await work.stop(host, vm)
         case "state", verb if verb in work.STATE_VERBS:
@@ -288,6 +291,19 @@ async def _apply(request: Request, vm: VM, group: str, name: str, value: str) ->
             if not value:
                 raise RefusedError(400, "Invalid request body: value cannot be empty")
             work.rename(host, vm, value)
+
+
+@route("POST", "machines/*/upload", "upload")
+async def upload(request: Request) -> Answer:
+    """Copy a file of the host into a running guest; neither has files that could be looked at."""
+    vm = machine(request)
+    fields = await request.fields()
+    path = fields.needed("path", "Path")
+    if vm.state != "running":
+        raise RefusedError(400, f"error 400: machine {vm.name} is {vm.state}, not running")
+    if not path.startswith("/"):
+        raise RefusedError(400, f"error 400: the file {path} does not exist on the host")
+    return Answer(200, {"path": fields.text("remote_path") or path})
 
 
 @route("PUT", "machines/*/execute", "execute")

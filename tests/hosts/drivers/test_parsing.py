@@ -81,8 +81,27 @@ DOCUMENTS: dict[str, Any] = {
     "done": {"id": "a", "status": "Success"},
     "configured": {"operations": [{"status": "Success"}]},
     "executed": {"exit_code": 0, "stdout": "o", "stderr": "e"},
+    "uploaded": {"path": "/tmp/a"},
+    "snapshots": {
+        "snapshots": [
+            {
+                "id": "{s-1}",
+                "name": "clean",
+                "date": "2026-09-21 10:05:00",
+                "state": "poweron",
+                "current": True,
+                "parent": "",
+            }
+        ]
+    },
+    "taken_snapshot": {"snapshot_name": "clean", "snapshot_id": "{s-1}"},
 }
-UNREAD = {"hardware": {"total_in_use.disk_count", "total_reserved.disk_count"}, "done": {"id"}}
+UNREAD = {
+    "hardware": {"total_in_use.disk_count", "total_reserved.disk_count"},
+    "done": {"id"},
+    "uploaded": {"path"},
+    "taken_snapshot": {"snapshot_name"},
+}
 """Fields that are in the documents and of no interest to the parser."""
 REQUIRED = {
     "probe": ["status"],
@@ -108,6 +127,8 @@ REQUIRED = {
     "created_job": ["id"],
     "cloned": ["id"],
     "executed": ["exit_code"],
+    "snapshots": ["snapshots.0.id"],
+    "taken_snapshot": ["snapshot_id"],
 }
 STRANGE = [5, -5, 1e300, 2**70, True, "text", "", [5], {"a": 1}, "\x00\ud800", "9" * 500]
 
@@ -259,3 +280,20 @@ def test_connection_secrets() -> None:
     text = "host=ci@x.io:pw@https://c.io;provider=aws;bucket=b;secret_key=k"
     assert set(connection_secrets(text)) >= {text, "k", "pw"}
     assert connection_secrets("") == ()
+
+
+def test_snapshots_come_after_their_parents_whatever_the_order() -> None:
+    def row(id: str, parent: str) -> dict[str, Any]:
+        return {"id": id, "name": id, "date": "", "state": "poweroff", "parent": parent}
+
+    def parsed(*rows: dict[str, Any]) -> list[tuple[str, str]]:
+        found = parsing.snapshots({"snapshots": list(rows)}, ANSWER)
+        return [(one.id, one.parent) for one in found]
+
+    assert parsed(row("c", "b"), row("b", "a"), row("a", "gone")) == [
+        ("a", ""),
+        ("b", "a"),
+        ("c", "b"),
+    ]
+    with pytest.raises(WrongAnswer, match="circle"):
+        parsed(row("a", "b"), row("b", "a"))

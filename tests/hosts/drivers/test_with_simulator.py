@@ -259,3 +259,75 @@ def test_a_late_create_is_of_unknown_outcome(simulator: Simulator) -> None:
         driver.create(spec("late-0123456789ABCDEF"), str(uuid4()))
     assert caught.value.outcome_unknown and not caught.value.permanent
     wait(lambda: [vm.name for vm in driver.list_vms()] == ["late-0123456789ABCDEF"])
+
+
+def made(driver: Driver, name: str, *, start: bool = True) -> str:
+    """Return the id of a new VM."""
+    job_id = str(uuid4())
+    driver.create(spec(name, start=start), job_id)
+    found: str | None = finished(driver, job_id).vm_id
+    assert found
+    return found
+
+
+def test_pausing_restarting_and_resetting(simulator: Simulator) -> None:
+    driver = simulator.driver()
+    vm = made(driver, "build-1")
+    driver.pause(vm)
+    assert driver.status(vm).state == "paused"
+    driver.resume(vm)
+    assert driver.status(vm).state == "running"
+    address = driver.status(vm).ip_address
+    for verb in (driver.restart, driver.reset):
+        verb(vm)
+        again = wait(lambda: (seen := driver.status(vm)).ip_address and seen)
+        assert again.state == "running"
+        assert again.ip_address != address
+        address = again.ip_address
+
+
+def test_size_and_name_of_a_stopped_vm(simulator: Simulator) -> None:
+    driver = simulator.driver()
+    vm = made(driver, "build-1", start=False)
+    driver.configure(vm, 4, 8192, 100)
+    driver.rename(vm, "build-2")
+    seen = driver.read_vm(vm)
+    assert (seen.name, seen.cpus, seen.memory_mib, seen.disk_gib) == ("build-2", 4, 8192, 100)
+    with pytest.raises(HostError, match="smaller") as refused:
+        driver.configure(vm, 2, 8192, 50)
+    assert refused.value.permanent
+    # What was applied before the failing operation stays applied (contract 2.3).
+    assert (driver.read_vm(vm).cpus, driver.read_vm(vm).disk_gib) == (2, 100)
+
+
+def test_snapshots(simulator: Simulator) -> None:
+    driver = simulator.driver()
+    vm = made(driver, "build-1")
+    clean = driver.take_snapshot(vm, "clean", "before tests")
+    driver.stop(vm, force=True)
+    tested = driver.take_snapshot(vm, "tested", "")
+    listed = driver.snapshots(vm)
+    assert [(one.id, one.name, one.parent) for one in listed] == [
+        (clean, "clean", ""),
+        (tested, "tested", clean),
+    ]
+    assert [(one.with_memory, one.current) for one in listed] == [(True, False), (False, True)]
+    driver.revert_to_snapshot(vm, clean)
+    assert driver.status(vm).state == "running"
+    driver.delete_snapshot(vm, clean, children=False)
+    assert [(one.id, one.parent) for one in driver.snapshots(vm)] == [(tested, "")]
+    with pytest.raises(HostError) as unknown:
+        driver.delete_snapshot(vm, clean, children=False)
+    assert unknown.value.kind == ErrorKind.NOT_FOUND
+    driver.delete_snapshots(vm)
+    assert driver.snapshots(vm) == ()
+
+
+def test_a_file_of_the_host_goes_into_a_running_vm_only(simulator: Simulator) -> None:
+    driver = simulator.driver()
+    vm = made(driver, "build-1")
+    driver.upload(vm, "/Users/ci/key.p12", "/tmp/key.p12")
+    driver.stop(vm, force=True)
+    with pytest.raises(HostError) as refused:
+        driver.upload(vm, "/Users/ci/key.p12", "/tmp/key.p12")
+    assert refused.value.permanent
