@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def limits() -> Limits:
     """Return how long each kind of call may take, as the settings say."""
     return Limits(
-        probe_seconds=settings.HOST_PROBE_SECONDS, create_seconds=settings.CREATE_CALL_SECONDS
+        probe_seconds=settings.HOST_PROBE_SECONDS,
+        create_seconds=settings.CREATE_CALL_SECONDS,
+        clone_seconds=settings.CLONE_CALL_SECONDS,
     )
 
 

@@ -70,11 +70,13 @@ try:
 
     # VMs. Seconds.
     CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)
+    CLONE_CALL_SECONDS: float = env.seconds("CLONE_CALL_SECONDS", 600)
     CREATE_DOUBT_SECONDS: float = env.seconds("CREATE_DOUBT_SECONDS", 60)
     VM_CREATE_DEADLINE: float = env.seconds("VM_CREATE_DEADLINE", 3600)
     VM_IP_SECONDS: float = env.seconds("VM_IP_SECONDS", 120)
     VM_POLL_SECONDS: float = env.seconds("VM_POLL_SECONDS", 0.5)
     VM_STOP_SECONDS: float = env.seconds("VM_STOP_SECONDS", 60)
+    VM_STATE_SECONDS: float = env.seconds("VM_STATE_SECONDS", 300)
     VM_MAXIMUM_EXECUTE_SECONDS: int = env.positive("VM_MAXIMUM_EXECUTE_SECONDS", 3600)
     # Placement: the best score wins; a cached image is worth this much, and so on.
     PLACEMENT_STRATEGY: str = env.choice("PLACEMENT_STRATEGY", "spread", ("spread", "pack"))

@@ -18,10 +18,8 @@ class VmsConfig(AppConfig):
         handlers.register("vm.create", creation.CreateHandler())
         handlers.register("vm.delete", ending.DeleteHandler())
         handlers.register("placement.settle", ending.SettleHandler())
-        handlers.register("vm.start", verbs.StartHandler())
-        handlers.register("vm.stop", verbs.StopHandler())
-        handlers.register("vm.suspend", verbs.SuspendHandler())
-        handlers.register("vm.execute", verbs.ExecuteHandler())
+        for kind, handler in verbs.HANDLERS.items():
+            handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "template.revoke", "grant.revoke")
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)

@@ -57,6 +57,10 @@ class CreateHandler(VMHandler):
             try:
                 if found := self._look_first(placement):
                     return found
+                if vm.clone_of:
+                    # The host has no job of a clone to ask for: only time tells.
+                    placements.doubt(placement)
+                    return went_on("settle", message="Looking for the clone.")
             except HostError as error:
                 return self._host_away(claim, vm, placement, error)
         if refusal := access.why_not_any_more(vm):
@@ -66,7 +70,7 @@ class CreateHandler(VMHandler):
             with driver_of(placement.host) as driver:
                 placements.note_sending(placement)
                 with claim.sending():
-                    if vm.template.clone_of:
+                    if vm.clone_of:
                         host_vm_id = driver.clone(
                             self._clone_source(placement, vm), placement.host_name
                         )
@@ -92,7 +96,7 @@ class CreateHandler(VMHandler):
         placement.refresh_from_db()
         if not placement.host_vm_id:
             return None
-        return went_on("confirm" if placement.image_id else "configure")
+        return went_on("configure" if placement.vm.clone_of else "confirm")
 
     def _spec(self, vm: VirtualMachine, placement: Placement) -> CreateSpec:
         image = placement.image
@@ -110,11 +114,17 @@ class CreateHandler(VMHandler):
         )
 
     def _clone_source(self, placement: Placement, vm: VirtualMachine) -> str:
-        source = HostVM.objects.filter(host=placement.host, name=vm.template.clone_of).first()
+        source = (
+            Placement.objects.open()
+            .filter(host=placement.host, host_name=vm.clone_of)
+            .exclude(host_vm_id="")
+            .first()
+            or HostVM.objects.filter(host=placement.host, name=vm.clone_of).first()
+        )
         if source is None:
             raise HostError(
                 ErrorKind.NOT_FOUND,
-                f"The VM {vm.template.clone_of} to clone is not on {placement.host.name} any more.",
+                f"The VM {vm.clone_of} to clone is not on {placement.host.name} any more.",
             )
         return source.host_vm_id
 
@@ -182,7 +192,7 @@ class CreateHandler(VMHandler):
         except HostError as error:
             return self._host_away(claim, vm, placement, error)
         if verdict is ending.Verdict.PRESENT:
-            return went_on("confirm" if placement.image_id else "configure")
+            return went_on("configure" if vm.clone_of else "confirm")
         if verdict is ending.Verdict.MAKING:
             return went_on("watch")
         if verdict is ending.Verdict.ABSENT:

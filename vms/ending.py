@@ -13,7 +13,7 @@ from accounts.actors import SYSTEM, Actor
 from accounts.audit import audit
 from hosts import inventory
 from hosts.calls import driver_of
-from hosts.drivers.base import DEFAULT_LIMITS, ErrorKind, HostError
+from hosts.drivers.base import ErrorKind, HostError
 from jobs.models import Job
 from jobs.outcomes import Again, Done, Outcome
 from jobs.queueing import enqueue, request_cancel
@@ -66,7 +66,7 @@ def settle(placement: Placement) -> Verdict:
         if not job.succeeded:
             return Verdict.ABSENT
     call_seconds = (
-        settings.CREATE_CALL_SECONDS if placement.image_id else DEFAULT_LIMITS.clone_seconds
+        settings.CLONE_CALL_SECONDS if placement.vm.clone_of else settings.CREATE_CALL_SECONDS
     )
     over = placements.doubt_is_over(
         placement, listing.began_at, call_seconds + settings.CREATE_DOUBT_SECONDS

@@ -295,6 +295,53 @@ class ExtendForm(forms.Form):
     seconds = DurationField(label="From now")
 
 
+class ResizeForm(forms.Form):
+    """Another size for a VM."""
+
+    cpus = forms.IntegerField(min_value=1, label="CPUs")
+    memory_mib = forms.IntegerField(min_value=1, label="Memory (MiB)")
+    disk_gib = forms.IntegerField(min_value=1, label="Disk (GiB)", help_text="It only grows.")
+
+
+class RenameForm(forms.Form):
+    """Another name for a VM."""
+
+    name = forms.CharField(max_length=63)
+
+
+class CloneForm(forms.Form):
+    """A clone of a VM. What is left empty is as of a new VM."""
+
+    name = forms.CharField(
+        required=False, max_length=63, help_text="Empty: a name is made from the template's."
+    )
+    lease_seconds = DurationField(
+        required=False, label="Lease", help_text="Such as 45m, 8h or 1d 12h. Empty: the template's."
+    )
+
+
+class UploadForm(forms.Form):
+    """A file of the host for the guest."""
+
+    path = forms.CharField(label="File on the host", max_length=1000)
+    remote_path = forms.CharField(label="Path in the guest", max_length=1000)
+
+
+class SnapshotForm(forms.Form):
+    """A snapshot of a VM."""
+
+    name = forms.CharField(required=False, max_length=100, help_text="Empty: a number.")
+    description = forms.CharField(
+        required=False, max_length=1000, widget=forms.Textarea(attrs={"rows": 2})
+    )
+
+
+class DeleteSnapshotForm(forms.Form):
+    """What of a snapshot's tree goes."""
+
+    children = forms.BooleanField(required=False, label="Those that were taken after it, too")
+
+
 class ExecuteForm(forms.Form):
     """A command for the guest."""
 

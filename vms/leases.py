@@ -18,7 +18,7 @@ from vms.ending import end, require_use
 from vms.lifecycle import announce
 from vms.models import Lease, LeaseEnd, VirtualMachine
 from vms.requests import maximum_lease_seconds
-from vms.states import AT_REST
+from vms.states import AT_REST, State
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -85,7 +85,7 @@ def _act(lease: Lease) -> bool:
         audit(SYSTEM, "vm.lease_ended", vm.subject, vm.name, data={"end": vm.template.lease_end})
         if ends_by_delete:
             end(vm, reason="Its lease ended.")
-        elif vm.state == "running":
+        elif vm.state in {State.RUNNING, State.PAUSED}:
             if vm.template.lease_end == LeaseEnd.STOP:
                 verbs.stop(SYSTEM, vm)
             else:

@@ -205,6 +205,8 @@ class VirtualMachine(BaseModel):
     start = models.BooleanField(default=True)
     lease_seconds = models.PositiveIntegerField()
     priority = models.PositiveSmallIntegerField(default=5)
+    # The name on hosts of the VM that it is a clone of: its template's, or one that was picked.
+    clone_of = models.CharField(max_length=200, blank=True)
     wanted_host = models.ForeignKey(
         Host, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -317,6 +319,29 @@ class Placement(BaseModel):
     def is_doubtful(self) -> bool:
         """Return whether nobody knows if the VM came into being."""
         return self.doubtful_since is not None and not self.host_vm_id
+
+
+class Snapshot(BaseModel):
+    """A snapshot of a VM, as its host listed it last."""
+
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="snapshots")
+    host_snapshot_id = models.CharField(max_length=100)
+    parent = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, related_name="children"
+    )
+    name = models.CharField(max_length=200)
+    taken_at = models.CharField(max_length=40, blank=True)  # the host's own time, without a zone
+    with_memory = models.BooleanField()  # taken while it ran: reverting makes it run
+    current = models.BooleanField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "host_snapshot_id"], name="snapshot_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class LeaseQuerySet(models.QuerySet["Lease"]):

@@ -6,17 +6,21 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from hosts import capacity
-from hosts.models import HostCapacity
+from hosts.capacity import Size
+from hosts.models import RESOURCES, HostCapacity
 from jobs import bell
 from vms.lifecycle import PLACER
 from vms.models import Placement
+from vms.requests import slug
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from vms.models import VirtualMachine
 
 
 def close(
@@ -28,19 +32,72 @@ def close(
     Locks the host's capacity first, as the recording of an inventory does.
     """
     with transaction.atomic():
-        list(
-            HostCapacity.objects.select_for_update()
-            .filter(host_id=placement.host_id)
-            .values_list("pk")
-        )
+        _lock_capacity(placement)
         closed = Placement.objects.filter(pk=placement.pk, closed_at=None).update(
             closed_at=Now(), outcome=outcome[:300], failed=failed, current=keep_current
         )
         if closed:
+            placement.refresh_from_db()  # a resize may have changed its size meanwhile
             capacity.release(placement.host_id, placement.size)
             bell.ring_tick(PLACER)
-            placement.refresh_from_db()
     return bool(closed)
+
+
+def grow(placement: Placement, size: Size) -> bool:
+    """Charge the host for `placement` to be as large as `size`, where that is more than it is.
+
+    Returns False, with nothing changed, when the host has no room. Raises nothing else; the caller
+    gives back with `shrink` what was not used after all. Locks the capacity, then the placement.
+    """
+    with transaction.atomic():
+        more = Size(*(max(0, size.of(name) - placement.size.of(name)) for name in RESOURCES))
+        if not any(more.of(name) for name in RESOURCES):
+            return True
+        grown = {name: F(name) + more.of(name) for name in RESOURCES}
+        if capacity.charge(placement.host_id, more):
+            if (
+                Placement.objects.open()
+                .filter(pk=placement.pk, **_as_it_is(placement))
+                .update(**grown)
+            ):
+                placement.refresh_from_db()
+                return True
+            transaction.set_rollback(True)
+        return False
+
+
+def shrink(placement: Placement, size: Size) -> None:
+    """Give back what `placement` is charged beyond `size`, unless it was closed meanwhile."""
+    with transaction.atomic():
+        _lock_capacity(placement)
+        locked = Placement.objects.open().filter(pk=placement.pk).first()
+        if locked is None:
+            return
+        kept = {name: min(size.of(name), locked.size.of(name)) for name in RESOURCES}
+        over = Size(*(locked.size.of(name) - kept[name] for name in RESOURCES))
+        Placement.objects.filter(pk=placement.pk).update(**kept)
+        capacity.release(placement.host_id, over)
+        bell.ring_tick(PLACER)
+        placement.refresh_from_db()
+
+
+def _as_it_is(placement: Placement) -> dict[str, int]:
+    return {name: placement.size.of(name) for name in RESOURCES}
+
+
+def _lock_capacity(placement: Placement) -> None:
+    rows = HostCapacity.objects.select_for_update().filter(host_id=placement.host_id)
+    list(rows.values_list("pk"))
+
+
+def name_on_host(vm: VirtualMachine, mark: str) -> str:
+    """Return the VM's name on a host: `<slug>-<mark>`."""
+    return f"{slug(vm.name)}-{mark}"
+
+
+def note_host_name(placement: Placement, host_name: str) -> None:
+    """Store that the VM has another name on its host."""
+    Placement.objects.filter(pk=placement.pk).update(host_name=host_name)
 
 
 def note_sending(placement: Placement) -> None:

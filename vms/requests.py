@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
     from hosts.models import Host
-    from vms.models import Grant, Template
+    from vms.models import Grant, Placement, Template
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 WAITING = "Waiting for a host."
@@ -41,21 +41,18 @@ def request_vm(
     host: Host | None = None,
     tags: Sequence[str] = (),
     start: bool | None = None,
+    source: Placement | None = None,
 ) -> VirtualMachine:
     """Ask for a VM of `template`. It is `pending` until the placer finds it a host.
+
+    With a `source` it is a clone of that placement's VM instead, and comes where that one is.
 
     In one transaction: the rights are taken (account, token, images, template, grant), and the VM,
     its job, event and audit are written. Raises `Invalid`, `NotFound`, `Forbidden` with a code, or
     `Conflict` for a name in use.
     """
     actor.require("vms.use")
-    name = name.strip() or _free_name(template)
-    if not NAME.fullmatch(name):
-        raise Invalid.field(
-            "name",
-            "Use 1 to 63 letters, digits, dots, dashes or underscores, "
-            "beginning and ending with a letter or digit.",
-        )
+    name = checked_name(name.strip() or _free_name(template))
     if not 0 <= priority <= 9:
         raise Invalid.field("priority", "The priority is a number from 0 to 9; 9 goes first.")
     size = {
@@ -82,7 +79,8 @@ def request_vm(
             start=template.start if start is None else start,
             lease_seconds=_lease_seconds(template, grant, lease_seconds),
             priority=priority,
-            wanted_host=host,
+            clone_of=source.host_name if source else template.clone_of,
+            wanted_host=source.host if source else host,
             tags=list(tags),
             reason=WAITING,
         )
@@ -92,11 +90,7 @@ def request_vm(
             with transaction.atomic():
                 vm.save(force_insert=True)
         except IntegrityError:
-            raise Conflict(
-                f"A VM named {name} exists. Choose another name, or delete that one first.",
-                code="name_taken",
-                errors={"name": ["A VM of this name exists."]},
-            ) from None
+            raise name_taken(name) from None
         audit(
             actor,
             "vm.requested",
@@ -107,6 +101,27 @@ def request_vm(
         announce(vm)
         bell.ring_tick(PLACER)
     return vm
+
+
+def checked_name(name: str) -> str:
+    """Return the name without spaces around it; raises `Invalid`."""
+    name = name.strip()
+    if not NAME.fullmatch(name):
+        raise Invalid.field(
+            "name",
+            "Use 1 to 63 letters, digits, dots, dashes or underscores, "
+            "beginning and ending with a letter or digit.",
+        )
+    return name
+
+
+def name_taken(name: str) -> Conflict:
+    """Return the refusal of a name that another VM has."""
+    return Conflict(
+        f"A VM named {name} exists. Choose another name, or delete that one first.",
+        code="name_taken",
+        errors={"name": ["A VM of this name exists."]},
+    )
 
 
 def _lease_seconds(template: Template, grant: Grant, wanted: int | None) -> int:

@@ -49,13 +49,16 @@ MOVES: dict[str, frozenset[State]] = {
     S.RUNNING: frozenset(
         {S.STOPPING, S.SUSPENDING, S.PAUSING, S.STOPPED, S.SUSPENDED, S.PAUSED} | _END
     ),
-    S.STOPPING: frozenset({S.STOPPED, S.RUNNING, S.SUSPENDED, S.PAUSED} | _END),
+    # A change that fails ends where the host saw the VM last, which may be anywhere.
+    S.STOPPING: frozenset(_AT_REST | _END),
     S.STOPPED: frozenset({S.STARTING, S.RUNNING, S.SUSPENDED, S.PAUSED} | _END),
-    S.SUSPENDING: frozenset({S.SUSPENDED, S.RUNNING, S.STOPPED} | _END),
+    S.SUSPENDING: frozenset(_AT_REST | _END),
     S.SUSPENDED: frozenset({S.STARTING, S.RESUMING, S.RUNNING, S.STOPPED, S.PAUSED} | _END),
-    S.PAUSING: frozenset({S.PAUSED, S.RUNNING, S.STOPPED} | _END),
-    S.PAUSED: frozenset({S.RESUMING, S.STOPPING, S.RUNNING, S.STOPPED, S.SUSPENDED} | _END),
-    S.RESUMING: frozenset({S.RUNNING, S.SUSPENDED, S.PAUSED, S.STOPPED} | _END),
+    S.PAUSING: frozenset(_AT_REST | _END),
+    S.PAUSED: frozenset(
+        {S.RESUMING, S.STOPPING, S.SUSPENDING, S.RUNNING, S.STOPPED, S.SUSPENDED} | _END
+    ),
+    S.RESUMING: frozenset(_AT_REST | {S.STOPPING} | _END),
     # A VM that turned out never to have come into being ends cancelled or failed.
     S.DELETING: frozenset({S.DELETED, S.CANCELLED, S.FAILED, S.FORGOTTEN}),
     S.DELETED: frozenset(),

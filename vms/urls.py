@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import machines, templates
+from vms.views import machines, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -19,6 +19,27 @@ urlpatterns = [
     path("vms/<uuid:id>/start/", machines.start, name="start"),
     path("vms/<uuid:id>/stop/", machines.stop, name="stop"),
     path("vms/<uuid:id>/suspend/", machines.suspend, name="suspend"),
+    path("vms/<uuid:id>/resume/", verbs.resume, name="resume"),
+    path("vms/<uuid:id>/pause/", verbs.pause, name="pause"),
+    path("vms/<uuid:id>/restart/", verbs.restart, name="restart"),
+    path("vms/<uuid:id>/reset/", verbs.reset, name="reset"),
+    path("vms/<uuid:id>/resize/", verbs.resize, name="resize"),
+    path("vms/<uuid:id>/rename/", verbs.rename, name="rename"),
+    path("vms/<uuid:id>/clone/", verbs.clone, name="clone"),
+    path("vms/<uuid:id>/upload/", verbs.upload, name="upload"),
+    path("vms/<uuid:id>/snapshots/new/", verbs.take_snapshot, name="take-snapshot"),
+    path("vms/<uuid:id>/snapshots/look/", verbs.look_for_snapshots, name="look-for-snapshots"),
+    path("vms/<uuid:id>/snapshots/delete/", verbs.delete_snapshots, name="delete-snapshots"),
+    path(
+        "vms/<uuid:id>/snapshots/<uuid:snapshot>/revert/",
+        verbs.revert_snapshot,
+        name="revert-snapshot",
+    ),
+    path(
+        "vms/<uuid:id>/snapshots/<uuid:snapshot>/delete/",
+        verbs.delete_snapshot,
+        name="delete-snapshot",
+    ),
     path("vms/<uuid:id>/delete/", machines.delete, name="delete"),
     path("vms/<uuid:id>/extend/", machines.extend, name="extend"),
     path("vms/<uuid:id>/execute/", machines.execute, name="execute"),

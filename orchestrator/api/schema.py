@@ -43,6 +43,8 @@ def operation_of(path: str, method: str, *, listing: bool) -> list[str]:
     words = [part.replace("-", "_") for part in parts if part[0] not in "{<"]
     if method in ("GET", "HEAD"):
         return [*words, "list" if listing else "get"]
+    if method == "DELETE" and listing:
+        return [*words, "delete_all"]
     is_verb = len(words) > 1 and parts[-1][0] not in "{<" and method == "POST"
     return words if is_verb else [*words, VERBS.get(method, method.lower())]
 

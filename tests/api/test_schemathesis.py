@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 60
+OPERATIONS = 75
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -69,6 +69,18 @@ def _is_alive(product: Product) -> bool:
         return False
 
 
+# How many VMs each verb may use up. Work on a VM never ends here, so each is good for once.
+OF_STOPPED = ("start", "resize", "clone")
+OF_SNAPSHOTS = ("snapshots.snapshot", "snapshots.delete.snapshot", "snapshots.revert.snapshot")
+VMS = {
+    **dict.fromkeys(("start", "stop", "suspend", "execute"), 2),
+    **dict.fromkeys(("resume", "pause", "restart", "reset", "rename", "upload"), 1),
+    **dict.fromkeys(("resize", "clone"), 1),
+    **dict.fromkeys(("snapshots", "snapshots.delete", "snapshots.refresh"), 1),
+    **dict.fromkeys(OF_SNAPSHOTS, 1),
+}
+
+
 def _furnish(team: Team, stranger: str) -> dict[str, list[str]]:
     """Make some of everything, with VMs that run; return what operations may use up."""
     admin = team.admin
@@ -89,13 +101,25 @@ def _furnish(team: Team, stranger: str) -> dict[str, list[str]]:
     make("service-accounts", username="ci", roles=["Developer"])
     tokens = [make("tokens", user=user, name="x", scopes=["read"]) for user in ("admin", "bob")]
     vms = {
-        verb: [team.ask(start=verb != "start", cpus=1, memory_mib=1024)["id"] for _ in range(3)]
-        for verb in ("start", "stop", "suspend", "execute")
+        verb: [
+            team.ask(start=verb not in OF_STOPPED, cpus=1, memory_mib=1024)["id"]
+            for _ in range(count)
+        ]
+        for verb, count in VMS.items()
     }
     _settle(team)
     for verb, ids in vms.items():
-        expected = "stopped" if verb == "start" else "running"
+        expected = "stopped" if verb in OF_STOPPED else "running"
         assert {team.vm(vm_id)["state"] for vm_id in ids} == {expected}
+    for vm_id in vms["resume"]:
+        ok(team.bob.post(f"/vms/{vm_id}/suspend/"))
+    for verb in OF_SNAPSHOTS:
+        for vm_id in vms[verb]:
+            ok(team.bob.post(f"/vms/{vm_id}/snapshots/", json={"name": "clean"}))
+    _settle(team)
+    for verb in OF_SNAPSHOTS:
+        rows = {vm_id: ok(admin.get(f"/vms/{vm_id}/snapshots/"))["results"] for vm_id in vms[verb]}
+        vms[verb] = [f"{vm_id}/{row['id']}" for vm_id, (row,) in rows.items()]
     # Nobody places them. Bob's own could be cancelled by changes to his rights.
     waiting = [team.ask(client) for client in (admin, admin, team.bob, team.bob)]
     hosts = [host["id"] for host in ok(admin.get("/hosts/"))["results"]]

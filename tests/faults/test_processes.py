@@ -89,6 +89,47 @@ def test_a_worker_killed_at_each_step_of_a_delete_leaves_nothing(team: Team) -> 
         until(lambda: set(team.charged().values()) == {0}, 60, "the charge is released")
 
 
+def test_a_worker_killed_at_each_step_of_a_clone_leaves_exactly_one_clone_or_none(
+    team: Team,
+) -> None:
+    source = team.ask(name="source", start=False)
+    team.until_state(source["id"], "stopped")
+    for moment in ("create:before", "create:after", "configure:before", "configure:after"):
+        name = f"clone-{moment.replace(':', '-')}"
+        team.product.kill("calls")
+        team.product.start("calls", JOBS_DIE_AT=f"vm.create:{moment}")
+        job = ok(team.bob.post(f"/vms/{source['id']}/clone/", json={"name": name}))
+        team.product.wait_dead("calls")
+        team.product.start("calls")
+        vm_id = job["subject"].partition(":")[2]
+        found = team.until_state(vm_id, "running", "failed")
+        # A call that was never sent is told from one that goes on by time alone, and not repeated.
+        assert (found["state"] == "failed") == (moment == "create:before"), moment
+        clones = 0 if found["state"] == "failed" else 1
+        assert len(our_vms(team, name)) == clones, moment
+        assert sum(team.charged().values()) == 2 + 2 * clones, moment
+        if clones:
+            ok(team.bob.request("DELETE", f"/vms/{vm_id}/"))
+            team.until_state(vm_id, "deleted")
+
+
+def test_a_worker_killed_around_a_resize_sends_it_once_more_and_charges_it_once(
+    team: Team,
+) -> None:
+    vm = team.ask(name="resize", start=False)
+    team.until_state(vm["id"], "stopped")
+    for cpus, moment in enumerate(("send:before", "send:after", "send:settle"), start=3):
+        team.product.kill("calls")
+        team.product.start("calls", JOBS_DIE_AT=f"vm.resize:{moment}")
+        ok(team.bob.post(f"/vms/{vm['id']}/resize/", json={"cpus": cpus}))
+        team.product.wait_dead("calls")
+        team.product.start("calls")
+        until(lambda cpus=cpus: team.vm(vm["id"])["cpus"] == cpus, 60, f"{moment}: it has {cpus}")  # type: ignore[misc]
+        assert sum(team.charged().values()) == cpus, moment
+        (host,) = [one for one in team.simulation.control()["hosts"] if one["vms"]]
+        assert [one["cpus"] for one in host["vms"]] == [cpus], moment
+
+
 def test_a_killed_execute_is_never_sent_twice_and_says_outcome_unknown(team: Team) -> None:
     vm = team.ask(name="command")
     team.until_state(vm["id"], "running")

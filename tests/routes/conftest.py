@@ -14,6 +14,7 @@ from catalog import images
 from hosts.models import Health, Host, HostCapacity, HostStatus
 from jobs.models import Job
 from vms import grants, requests, templates
+from vms.models import Snapshot
 
 
 @dataclass
@@ -76,6 +77,9 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         actor = Actor(user=owner)
         token, _ = tokens.create_token(actor, name=name, scopes=["vms"])
         vm = requests.request_vm(actor, template=template, name=f"vm-{name}")
+        snapshot = Snapshot.objects.create(
+            vm=vm, host_snapshot_id="{s-1}", with_memory=False, current=True, seen_at=vm.created_at
+        )
         return Thing(
             {
                 **shared,
@@ -84,6 +88,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
                 "grant": grant.pk,
                 "token": token.pk,
                 "vm": vm.pk,
+                "snapshot": snapshot.pk,
                 "job": Job.objects.get(subject=vm.subject).pk,
             }
         )

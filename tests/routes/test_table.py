@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -84,6 +85,9 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "api:vm-execute": {"command": "true"},
     "api:vm-extend": {"lease_seconds": 60},
+    "api:vm-resize": {"cpus": 1},
+    "api:vm-rename": {"name": "other"},
+    "api:vm-upload": {"path": "/a", "remote_path": "/b"},
     "api:host-cordon": {"reason": "test"},
     "api:host-disable": {"reason": "test"},
     "api:image-taint": {"reason": "test"},
@@ -189,21 +193,22 @@ def body_of(name: str, thing: Any) -> dict[str, Any]:
     return {}
 
 
+def noun_of(name: str) -> str:
+    """Return what the first id of a route names."""
+    return next(
+        noun
+        for prefix, noun in NOUNS.items()
+        if name == prefix or name.startswith(prefix if prefix.endswith(":") else f"{prefix}-")
+    )
+
+
 def address(name: str, ids: dict[str, Any]) -> str:
     pattern, _ = ROUTES[name]
     if name == "api:anything-else":
         return "/api/v2/nothing/"
     arguments: dict[str, Any] = {}
-    if "<uuid:" in pattern:
-        key = pattern.partition("<uuid:")[2].partition(">")[0]
-        arguments[key] = ids[
-            next(
-                noun
-                for prefix, noun in NOUNS.items()
-                if name == prefix
-                or name.startswith(prefix if prefix.endswith(":") else f"{prefix}-")
-            )
-        ]
+    for key in re.findall(r"<uuid:(\w+)>", pattern):
+        arguments[key] = ids[noun_of(name) if key == "id" else key]
     if "<slug:kind>" in pattern:
         arguments["kind"] = "cordon"
     return reverse(name, kwargs=arguments)

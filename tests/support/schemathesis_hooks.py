@@ -21,7 +21,10 @@ import schemathesis
 
 
 class Known(TypedDict):
-    """What exists: ids by noun (`vms`) or by operation (`vms.start`), and addresses of hosts."""
+    """What exists: ids by noun (`vms`) or by operation (`vms.start`), and addresses of hosts.
+
+    Where an address has two ids, they are one text with a slash between them.
+    """
 
     ids: dict[str, list[str]]
     hosts: list[str]
@@ -52,10 +55,11 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     headers = sorted((k, v) for k, v in (case.headers or {}).items() if k != "Authorization")
     body = case.body if isinstance(case.body, dict | list | str) else None
     chance = _number(case.path_parameters, case.query, headers, body)
-    if case.path_parameters:
-        ids = KNOWN["ids"].get(f"{noun}.{verb}") or KNOWN["ids"][noun]
-        if chance % 8:
-            case.path_parameters = {"id": ids[chance // 8 % len(ids)]}
+    if case.path_parameters and chance % 8:
+        names = sorted(case.path_parameters, key=case.path.index)
+        ids = KNOWN["ids"].get(".".join([noun, verb, *names[1:]])) or KNOWN["ids"][noun]
+        chosen = ids[chance // 8 % len(ids)].split("/")
+        case.path_parameters = dict(zip(names, chosen, strict=True))
     if isinstance(case.body, dict):
         case.body = _aimed(case.body, noun)
     if case.headers and "Prefer" in case.headers and verb in INSTANT:
@@ -72,8 +76,9 @@ def after_call(context: Any, case: Any, response: Any) -> None:
 def _words(case: Any) -> tuple[str, str]:
     """Return noun and verb of an operation: `("vms", "start")`; the verb may be empty."""
     _, _, noun, *rest = case.path.strip("/").split("/")
-    verb = next((part for part in rest if "{" not in part), "")
-    return noun, {"DELETE": "delete", "PATCH": "update"}.get(case.method, verb)
+    verbs = [part for part in rest if "{" not in part]
+    verbs += {"DELETE": ["delete"], "PATCH": ["update"]}.get(case.method, [])
+    return noun, ".".join(verbs)
 
 
 def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
@@ -95,6 +100,10 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     for field in ("name", "username"):
         if isinstance(body.get(field), str):
             aimed[field] = f"fresh-{chance:x}"
+    if noun == "vms":
+        fair: dict[str, Any] = {"lease_seconds": 60, "path": "/a", "remote_path": "/b"}
+        fair |= {"cpus": 1, "memory_mib": 512, "disk_gib": 64}
+        aimed |= {field: value for field, value in fair.items() if field in aimed}
     if "password" in body:
         aimed["password"] = "correct horse battery"
     if "url" in aimed:

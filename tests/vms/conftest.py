@@ -83,7 +83,7 @@ def pool(
     """Three clean hosts, a granted template for Bob."""
     settings.VM_POLL_SECONDS = 0.02
     settings.CREATE_DOUBT_SECONDS = 0.5
-    settings.CREATE_CALL_SECONDS = 2.0
+    settings.CREATE_CALL_SECONDS = settings.CLONE_CALL_SECONDS = 2.0
     simulation.reset()
     made = Pool(simulation, Actor(user=alice), Actor(user=bob))
     for number in (1, 2, 3):

@@ -357,3 +357,32 @@ def test_no_page_breaks_the_content_security_policy(pool: Pool, as_alice: Client
         assert " style=" not in page, address
         assert "onclick=" not in page, address
         assert "<script>" not in page, address
+
+
+def test_the_other_verbs_are_offered_by_state_and_act(
+    pool: Pool, as_bob: Client, worker: Worker
+) -> None:
+    vm = pool.ask(name="build")
+    worker.finish(vm.create_job)  # type: ignore[arg-type]
+    page = text(as_bob.get(url("detail", vm)))
+    assert all(word in page for word in ("Pause", "Restart", "Reset…", "Rename…"))
+    assert not any(word in page for word in ("Resize…", "Clone…", "Copy a file"))
+
+    as_bob.post(url("take-snapshot", vm), {"name": "clean"})
+    worker.until(lambda: vm.snapshots.exists())
+    snapshot = vm.snapshots.get()
+    page = text(as_bob.get(url("detail", vm)))
+    assert f'id="snapshot-{snapshot.pk}"' in page
+    assert "with memory" in page
+    dialog = reverse("vms:revert-snapshot", args=[vm.pk, snapshot.pk])
+    assert "Afterwards the VM runs." in text(as_bob.get(dialog))
+
+    as_bob.post(url("stop", vm))
+    worker.until(lambda: reread(vm).state == "stopped")
+    page = text(as_bob.get(url("detail", vm)))
+    assert "Resize…" in page and "Pause" not in page
+    refused = as_bob.post(url("resize", vm), {"cpus": 500, "memory_mib": 2048, "disk_gib": 64})
+    assert (refused.status_code, "has no room" in text(refused)) == (409, True)
+    cloned = as_bob.post(url("clone", vm), {"name": "copy"})
+    copy = VirtualMachine.objects.get(name="copy")
+    assert cloned["Location"] == url("detail", copy)

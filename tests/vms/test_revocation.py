@@ -10,6 +10,7 @@ from accounts import tokens, users
 from accounts.actors import Actor
 from catalog import images
 from events.models import Event
+from orchestrator.db.clock import from_now
 from orchestrator.refusals import Forbidden, NotFound
 from vms import grants, revocations, templates, verbs
 from vms.models import Grant, VirtualMachine
@@ -151,9 +152,7 @@ def test_deactivating_a_user_and_revoking_template_or_image(pool: Pool, worker: 
 def test_an_expired_grant_cancels_what_waits_and_keeps_what_runs(
     pool: Pool, three: list[VirtualMachine]
 ) -> None:
-    from django.utils import timezone
-
-    Grant.objects.update(expires_at=timezone.now())
+    Grant.objects.update(expires_at=from_now(-1))
     assert revocations.end_expired() >= 1
     assert states(three) == ["running", "running", "cancelled"]
     with pytest.raises(Forbidden) as refusal:

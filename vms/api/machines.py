@@ -163,6 +163,71 @@ class VMStop(VMVerb):
         return verbs.stop(self.actor, target, **data)
 
 
+class VMResume(VMVerb):
+    docs = {"POST": "Let a suspended or paused VM run on."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.resume(self.actor, target)
+
+
+class VMPause(VMVerb):
+    docs = {"POST": "Freeze a running VM in its host's memory."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.pause(self.actor, target)
+
+
+class VMRestart(VMVerb):
+    docs = {"POST": "Shut a running VM down and boot it. Ends when it has an IP again."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.restart(self.actor, target)
+
+
+class VMReset(VMVerb):
+    docs = {"POST": "Cut the power of a running VM and boot it."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.reset(self.actor, target)
+
+
+class VMResize(VMVerb):
+    input = serializers.ResizeInput
+    docs = {"POST": "Give a stopped VM another size. What it grows by is charged at once."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.resize(self.actor, target, **data)
+
+
+class VMRename(VMVerb):
+    input = serializers.RenameInput
+    docs = {"POST": "Give a VM another name: here at once, on its host by the job."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.rename(self.actor, target, **data)
+
+
+class VMClone(VMVerb):
+    input = serializers.CloneInput
+    docs = {
+        "POST": "Clone a stopped VM on its host. The job is the one that makes the new VM, which "
+        "is its subject."
+    }
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        job = verbs.clone(self.actor, target, **data).create_job
+        assert job is not None
+        return job
+
+
+class VMUpload(VMVerb):
+    input = serializers.UploadInput
+    docs = {"POST": "Copy a file from the disk of the VM's host into the running guest."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.upload(self.actor, target, **data)
+
+
 class VMSuspend(VMVerb):
     docs = {"POST": "Suspend a running VM to disk."}
 

@@ -213,6 +213,48 @@ class StopInput(Input):
     force = Flag(required=False, help_text="Do not ask the guest to shut down.")
 
 
+class ResizeInput(Input):
+    cpus = Whole(min_value=1, required=False)
+    memory_mib = Whole(min_value=1, required=False)
+    disk_gib = Whole(min_value=1, required=False, help_text="A disk only grows.")
+
+
+class RenameInput(Input):
+    name = Text(max_length=63)
+
+
+class CloneInput(Input):
+    name = Text(max_length=63, required=False)
+    lease_seconds = Whole(min_value=1, required=False)
+    start = Flag(required=False, help_text="Default: as the template says.")
+
+
+class UploadInput(Input):
+    path = Text(max_length=1000, help_text="On the disk of the VM's host.")
+    remote_path = Text(max_length=1000, help_text="In the guest.")
+
+
+class SnapshotOutput(Output):
+    """A snapshot, as the VM's host listed it last."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        source="parent_id", allow_null=True, help_text="The one that it was taken after."
+    )
+    current = serializers.BooleanField()
+    with_memory = serializers.BooleanField(
+        help_text="Taken while the VM ran: reverting to it makes the VM run."
+    )
+    taken_at = serializers.CharField(help_text="By the host's own clock, without a zone.")
+    seen_at = serializers.DateTimeField(help_text="When the host listed it last.")
+
+
+class SnapshotInput(Input):
+    name = Text(max_length=100, required=False, help_text="Default: a number.")
+    description = Text(max_length=1000, required=False, allow_blank=True)
+
+
 class ExecuteInput(Input):
     command = Text(max_length=32 * 1024, trim_whitespace=False)
     environment = Variables(required=False)

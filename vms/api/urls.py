@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import machines, templates
+from vms.api import machines, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -20,6 +20,22 @@ urlpatterns = [
     route("vms/<uuid:id>/start/", machines.VMStart, "vm-start"),
     route("vms/<uuid:id>/stop/", machines.VMStop, "vm-stop"),
     route("vms/<uuid:id>/suspend/", machines.VMSuspend, "vm-suspend"),
+    route("vms/<uuid:id>/resume/", machines.VMResume, "vm-resume"),
+    route("vms/<uuid:id>/pause/", machines.VMPause, "vm-pause"),
+    route("vms/<uuid:id>/restart/", machines.VMRestart, "vm-restart"),
+    route("vms/<uuid:id>/reset/", machines.VMReset, "vm-reset"),
+    route("vms/<uuid:id>/resize/", machines.VMResize, "vm-resize"),
+    route("vms/<uuid:id>/rename/", machines.VMRename, "vm-rename"),
+    route("vms/<uuid:id>/clone/", machines.VMClone, "vm-clone"),
+    route("vms/<uuid:id>/upload/", machines.VMUpload, "vm-upload"),
+    route("vms/<uuid:id>/snapshots/", snapshots.SnapshotList, "vm-snapshots"),
+    route("vms/<uuid:id>/snapshots/refresh/", snapshots.SnapshotsRefresh, "vm-snapshots-refresh"),
+    route("vms/<uuid:id>/snapshots/<uuid:snapshot>/", snapshots.SnapshotItem, "vm-snapshot"),
+    route(
+        "vms/<uuid:id>/snapshots/<uuid:snapshot>/revert/",
+        snapshots.SnapshotRevert,
+        "vm-snapshot-revert",
+    ),
     route("vms/<uuid:id>/execute/", machines.VMExecute, "vm-execute"),
     route("vms/<uuid:id>/extend/", machines.VMExtend, "vm-extend"),
 ]

@@ -25,7 +25,7 @@ from vms.lifecycle import announce, move
 from vms.models import Placement, VirtualMachine
 from vms.placement.rules import HostView, Rejection, Score, Wish, could_ever, reject, score
 from vms.placement.views import host_views, room, wish_of
-from vms.requests import slug
+from vms.placements import name_on_host
 from vms.states import State
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _pass(holder: UUID) -> int:
     )
     if not pending:
         return 0
-    hosts = host_views(vm.template.clone_of for vm in pending)
+    hosts = host_views(vm.clone_of for vm in pending)
     # Hosts that an earlier VM is waiting for: a later one may not take their room away.
     awaited: set[UUID] = set()
     # Why a wish waits that is like an earlier one: all hosts that either could use are awaited.
@@ -127,12 +127,12 @@ def _take(
         placement = Placement(
             vm=vm,
             host_id=host.id,
-            image_id=image.id if image else None,
+            image_id=image.id if image else _image_of_source(vm, host),
             score=result.total,
             explanation=_explanation(result, rejected),
             **asdict(size),
         )
-        placement.host_name = f"{slug(vm.name)}-{placement.mark}"
+        placement.host_name = name_on_host(vm, placement.mark)
         moved = move(vm, State.CREATING, expect=[State.PENDING], reason="", host_id=host.id)
         if moved:
             placement.save(force_insert=True)
@@ -148,6 +148,12 @@ def _take(
         host.free[resource] -= amount
     log.info("vm.placed", vm=str(vm.pk), host=host.name, score=result.total)
     return True
+
+
+def _image_of_source(vm: VirtualMachine, host: HostView) -> UUID | None:
+    """Return the image that the source of a clone was made from, if that is a VM of ours."""
+    sources = Placement.objects.filter(host_id=host.id, host_name=vm.clone_of)
+    return sources.values_list("image_id", flat=True).first()
 
 
 def _cancel(vm: VirtualMachine, refusal: str) -> None:
@@ -214,7 +220,7 @@ def _sentence(start: str, wish: Wish, hosts: list[HostView]) -> str:
 
 def why_not_host(vm: VirtualMachine, host: Host) -> Rejection | None:
     """Return the first rule by which `host` would not take `vm` now; None when it would."""
-    view = host_views([vm.template.clone_of], host_id=host.pk)
+    view = host_views([vm.clone_of], host_id=host.pk)
     if not view:
         return Rejection("removed", "it was removed from the pool")
     return reject(wish_of(vm), view[0])

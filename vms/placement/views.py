@@ -37,7 +37,10 @@ def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -
         cached[host].add((key[0], key[1], key[2]))
     names: dict[UUID, set[str]] = defaultdict(set)
     if sources := set(clone_sources) - {""}:
-        for host, name in HostVM.objects.filter(name__in=sources).values_list("host_id", "name"):
+        listed = HostVM.objects.filter(name__in=sources).values_list("host_id", "name")
+        # One of ours is there before the next list says so.
+        ours = Placement.objects.open().filter(host_name__in=sources).exclude(host_vm_id="")
+        for host, name in [*listed, *ours.values_list("host_id", "host_name")]:
             names[host].add(name)
     failures = dict(
         Placement.objects.filter(failed=True, closed_at__gt=timezone.now() - FAILURE_WINDOW)
@@ -91,6 +94,11 @@ def room(capacity: HostCapacity) -> Room:
 def wish_of(vm: VirtualMachine) -> Wish:
     """Return what `vm` asks of a host. Reads from prefetched `template.images` and `placements`."""
     template = vm.template
+    usable = [
+        image
+        for image in template.images.all()
+        if image.revoked_at is None and image.tainted_at is None
+    ]
     return Wish(
         size=Size(vm.cpus, vm.memory_mib, vm.disk_gib),
         images={
@@ -101,11 +109,11 @@ def wish_of(vm: VirtualMachine) -> Wish:
                 macos=image.type == image.Type.MACVM,
                 pack_size_mib=image.pack_size_mib,
             )
-            for image in template.images.all()
-            if image.revoked_at is None and image.tainted_at is None
+            for image in ([] if vm.clone_of else usable)
         },
-        clone_of=template.clone_of,
-        macos=template.os == Template.OS.MACOS,
+        clone_of=vm.clone_of,
+        macos=template.os == Template.OS.MACOS
+        or any(image.type == image.Type.MACVM for image in usable),
         tags=frozenset(template.host_tags),
         host_id=vm.wanted_host_id,
         tried=frozenset(placement.host_id for placement in vm.placements.all()),

@@ -1,15 +1,54 @@
-"""Verbs on a VM that exists. Each is a job."""
+"""Verbs on a VM that exists. Each is a job; `HANDLERS` says who does which kind."""
 
-from vms.verbs.executing import ExecuteHandler, execute
-from vms.verbs.states import StartHandler, StopHandler, SuspendHandler, start, stop, suspend
+from vms.verbs import snapshots
+from vms.verbs.cloning import clone
+from vms.verbs.executing import ExecuteHandler, UploadHandler, execute, upload
+from vms.verbs.resizing import RenameHandler, ResizeHandler, rename, resize
+from vms.verbs.restarting import ResetHandler, RestartHandler, reset, restart
+from vms.verbs.states import (
+    PauseHandler,
+    ResumeHandler,
+    StartHandler,
+    StopHandler,
+    SuspendHandler,
+    pause,
+    resume,
+    start,
+    stop,
+    suspend,
+)
+
+HANDLERS = {
+    "vm.start": StartHandler(),
+    "vm.stop": StopHandler(),
+    "vm.suspend": SuspendHandler(),
+    "vm.resume": ResumeHandler(),
+    "vm.pause": PauseHandler(),
+    "vm.restart": RestartHandler(),
+    "vm.reset": ResetHandler(),
+    "vm.resize": ResizeHandler(),
+    "vm.rename": RenameHandler(),
+    "vm.execute": ExecuteHandler(),
+    "vm.upload": UploadHandler(),
+    "vm.take_snapshot": snapshots.TakeHandler(),
+    "vm.revert_snapshot": snapshots.RevertHandler(),
+    "vm.delete_snapshots": snapshots.DeleteHandler(),
+    "vm.list_snapshots": snapshots.ListHandler(),
+}
 
 __all__ = [
-    "ExecuteHandler",
-    "StartHandler",
-    "StopHandler",
-    "SuspendHandler",
+    "HANDLERS",
+    "clone",
     "execute",
+    "pause",
+    "rename",
+    "reset",
+    "resize",
+    "restart",
+    "resume",
+    "snapshots",
     "start",
     "stop",
     "suspend",
+    "upload",
 ]

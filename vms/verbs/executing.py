@@ -1,33 +1,33 @@
-"""Running a command in a VM."""
+"""What is done in a running guest: commands, and files copied into it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import transaction
 
-from accounts.audit import audit
 from hosts.calls import driver_of
 from hosts.drivers.base import ErrorKind, HostError
 from jobs.outcomes import Done, Fail, Outcome
-from jobs.queueing import enqueue
-from orchestrator.refusals import Conflict, Forbidden, Invalid
+from orchestrator.refusals import Invalid
 from vms import access
-from vms.ending import require_use
-from vms.handling import VMHandler, again_later
-from vms.models import VirtualMachine
 from vms.states import State
+from vms.verbs.asking import ask_in_place
+from vms.verbs.handling import VerbHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from accounts.actors import Actor
+    from hosts.drivers.base import Driver
     from jobs.claims import Claim
     from jobs.models import Job
+    from vms.models import Placement, VirtualMachine
 
+RUNNING = frozenset({State.RUNNING})
 OUTPUT_LIMIT = 256 * 1024  # characters kept of each output
 COMMAND_LIMIT = 32 * 1024
+MAXIMUM_TRIES = 4  # of a call that did not arrive
 
 
 def execute(
@@ -43,7 +43,6 @@ def execute(
     It is never sent twice: when its worker is lost the job ends "outcome unknown". Output beyond
     256 Ki characters is cut. Raises `Conflict` unless the VM runs.
     """
-    require_use(actor, vm)
     if not command.strip():
         raise Invalid.field("command", "Give a command to run.")
     if len(command) > COMMAND_LIMIT:
@@ -52,64 +51,88 @@ def execute(
         raise Invalid.field(
             "timeout_seconds", f"Give 1 to {settings.VM_MAXIMUM_EXECUTE_SECONDS} seconds."
         )
-    with transaction.atomic():
-        actor.take()
-        if refusal := access.why_not_any_more(vm):
-            raise Forbidden(refusal, code="grant_revoked")
-        if not VirtualMachine.objects.filter(pk=vm.pk, state=State.RUNNING).exists():
-            vm.refresh_from_db()
-            raise Conflict(f"This VM is {vm.state}; commands run only in a running VM.")
-        audit(actor, "vm.execute_requested", vm.subject, vm.name, data={"command": command[:500]})
-        return enqueue(
-            "vm.execute",
-            vm.subject,
-            actor,
-            lane=vm.lane,
-            payload={
-                "command": command,
-                "environment": dict(environment or {}),
-                "timeout_seconds": timeout_seconds,
-            },
-        )
+    return ask_in_place(
+        actor,
+        vm,
+        "execute",
+        RUNNING,
+        grant=True,
+        alone=False,
+        payload={
+            "command": command,
+            "environment": dict(environment or {}),
+            "timeout_seconds": timeout_seconds,
+        },
+        told={"command": command[:500]},
+    )
 
 
-class ExecuteHandler(VMHandler):
-    """`vm.execute`: sent once, never twice."""
+def upload(actor: Actor, vm: VirtualMachine, *, path: str, remote_path: str) -> Job:
+    """Copy a file from the disk of the VM's host into the running guest.
 
+    What lies on a host's disk is the hosts' business, so it takes the right to manage them, too.
+    Sent once, as a command is. Raises `Invalid`, `Forbidden`, `Conflict`.
+    """
+    actor.require("hosts.manage")
+    for field, value in {"path": path, "remote_path": remote_path}.items():
+        if not value.startswith(("/", "C:\\")) or not value.isprintable() or len(value) > 1000:
+            raise Invalid.field(field, "Give a whole path of one line, from the root on.")
+    return ask_in_place(
+        actor,
+        vm,
+        "upload",
+        RUNNING,
+        grant=True,
+        alone=False,
+        payload={"path": path, "remote_path": remote_path},
+        told={"path": path, "remote_path": remote_path},
+    )
+
+
+class GuestHandler(VerbHandler):
+    """Something that is done in a running guest: sent once, never twice."""
+
+    states = RUNNING
     first = "send"
     calls = frozenset({"send"})
     lost = "ask"
     cancellable = True
 
-    def step_send(self, claim: Claim) -> Outcome:
-        vm = self.vm_of(claim.job)
-        placement = self.placement_of(vm)
-        if vm.state != State.RUNNING or placement is None:
-            return Fail(f"This VM is {vm.state}; commands run only in a running VM.")
+    def step_send(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
         if refusal := access.why_not_any_more(vm):
             return Fail(refusal)
-        payload = claim.job.payload
+        with driver_of(placement.host) as driver, claim.sending():
+            return self.send(driver, placement.host_vm_id, claim.job.payload)
+
+    def send(self, driver: Driver, host_vm_id: str, payload: dict[str, Any]) -> Done:
+        """Send the call and return the job's result."""
+        raise AssertionError("every kind sends its own call")
+
+    def troubled(
+        self, claim: Claim, vm: VirtualMachine, placement: Placement, error: HostError
+    ) -> Outcome:
+        if error.outcome_unknown:
+            return Fail(f"Outcome unknown, and it is not sent twice: {error.message}")
+        if int(claim.job.payload.get("tries", 0)) >= MAXIMUM_TRIES:
+            return Fail(error.message)
+        return super().troubled(claim, vm, placement, error)
+
+
+class ExecuteHandler(GuestHandler):
+    """`vm.execute`."""
+
+    def send(self, driver: Driver, host_vm_id: str, payload: dict[str, Any]) -> Done:
         try:
-            with driver_of(placement.host) as driver, claim.sending():
-                answer = driver.execute(
-                    placement.host_vm_id,
-                    payload["command"],
-                    payload["environment"],
-                    payload["timeout_seconds"],
-                )
+            answer = driver.execute(
+                host_vm_id, payload["command"], payload["environment"], payload["timeout_seconds"]
+            )
         except HostError as error:
-            if error.kind == ErrorKind.TIMEOUT and error.outcome_unknown:
-                return Done(
-                    message=f"No end within {payload['timeout_seconds']} s.",
-                    result={"exit_code": None, "stdout": "", "stderr": "", "timed_out": True},
-                )
-            if error.outcome_unknown:
-                return Fail(f"Outcome unknown, and it is not sent twice: {error.message}")
-            if error.permanent:
-                return Fail(error.message)
-            if int(payload.get("tries", 0)) >= 4:
-                return Fail(error.message)
-            return again_later(claim, error, placement.host)
+            if error.kind != ErrorKind.TIMEOUT or not error.outcome_unknown:
+                raise
+            return Done(
+                message=f"No end within {payload['timeout_seconds']} s.",
+                result={"exit_code": None, "stdout": "", "stderr": "", "timed_out": True},
+            )
         return Done(
             message=f"Exit code {answer.exit_code}.",
             result={
@@ -118,6 +141,17 @@ class ExecuteHandler(VMHandler):
                 "stderr": _cut(answer.stderr),
                 "timed_out": False,
             },
+        )
+
+
+class UploadHandler(GuestHandler):
+    """`vm.upload`."""
+
+    def send(self, driver: Driver, host_vm_id: str, payload: dict[str, Any]) -> Done:
+        driver.upload(host_vm_id, payload["path"], payload["remote_path"])
+        return Done(
+            message=f"It is {payload['remote_path']} in the guest.",
+            result={"path": payload["remote_path"]},
         )
 
 

@@ -1,26 +1,22 @@
-"""Verbs that move a VM to another state: start, stop, suspend."""
+"""Verbs that move a VM to another state: start, stop, suspend, pause, resume."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
-from accounts.audit import audit
 from hosts.calls import driver_of
-from hosts.drivers.base import ErrorKind, HostError
 from jobs.models import Job
-from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
-from jobs.queueing import enqueue
-from orchestrator.refusals import Conflict, Forbidden
+from jobs.outcomes import Again, Done, Fail, Outcome
 from vms import access, observation
-from vms.ending import require_use
-from vms.handling import VMHandler, again_later, looks, went_on
+from vms.handling import looks, went_on
 from vms.lifecycle import move
 from vms.models import VirtualMachine
 from vms.states import State
+from vms.verbs.asking import ask_to_move
+from vms.verbs.handling import VerbHandler
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -28,12 +24,12 @@ if TYPE_CHECKING:
     from jobs.claims import Claim
     from vms.models import Placement
 
-NOT_THERE = "The host does not list this VM any more."
+WHICH_RUN_IT = ("vm.start", "vm.resume", "vm.restart", "vm.reset", "vm.revert_snapshot")
 
 
 def start(actor: Actor, vm: VirtualMachine) -> Job:
     """Start a stopped or suspended VM. Needs its grant to hold still."""
-    return _ask(
+    return ask_to_move(
         actor, vm, "start", State.STARTING, [State.STOPPED, State.SUSPENDED], "running", grant=True
     )
 
@@ -43,56 +39,43 @@ def stop(actor: Actor, vm: VirtualMachine, *, force: bool = False) -> Job:
 
     `force` does not ask. Never refused for lack of a grant.
     """
-    return _ask(
+    return ask_to_move(
         actor,
         vm,
         "stop",
         State.STOPPING,
-        [State.RUNNING, State.PAUSED, State.STARTING],
+        [State.RUNNING, State.PAUSED, State.STARTING, State.RESUMING],
         "stopped",
         payload={"force": force},
     )
 
 
 def suspend(actor: Actor, vm: VirtualMachine) -> Job:
-    """Suspend a running VM to disk. Never refused for lack of a grant."""
-    return _ask(actor, vm, "suspend", State.SUSPENDING, [State.RUNNING], "suspended")
+    """Suspend a running or paused VM to disk. Never refused for lack of a grant."""
+    return ask_to_move(
+        actor, vm, "suspend", State.SUSPENDING, [State.RUNNING, State.PAUSED], "suspended"
+    )
 
 
-def _ask(
-    actor: Actor,
-    vm: VirtualMachine,
-    verb: str,
-    to: State,
-    expect: list[State],
-    desired: str,
-    *,
-    grant: bool = False,
-    payload: dict[str, object] | None = None,
-) -> Job:
-    require_use(actor, vm)
-    with transaction.atomic():
-        actor.take()
-        if grant and (refusal := access.why_not_any_more(vm)):
-            raise Forbidden(refusal, code="grant_revoked")
-        before = vm.state
-        if not move(vm, to, expect=expect, problem="", desired_state=desired):
-            vm.refresh_from_db()
-            raise Conflict(
-                f"This VM is {vm.state}; {verb} needs it to be "
-                f"{' or '.join(str(state) for state in expect)}."
-            )
-        audit(actor, f"vm.{verb}_requested", vm.subject, vm.name)
-        return enqueue(
-            f"vm.{verb}",
-            vm.subject,
-            actor,
-            lane=vm.lane,
-            payload={"before": before, **(payload or {})},
-        )
+def pause(actor: Actor, vm: VirtualMachine) -> Job:
+    """Freeze a running VM in its host's memory. Never refused for lack of a grant."""
+    return ask_to_move(actor, vm, "pause", State.PAUSING, [State.RUNNING], "paused")
 
 
-class StateHandler(VMHandler):
+def resume(actor: Actor, vm: VirtualMachine) -> Job:
+    """Let a suspended or paused VM run on. Needs its grant to hold still."""
+    return ask_to_move(
+        actor,
+        vm,
+        "resume",
+        State.RESUMING,
+        [State.SUSPENDED, State.PAUSED],
+        "running",
+        grant=True,
+    )
+
+
+class StateHandler(VerbHandler):
     """A verb that changes a VM's state: send it, then look until the host says that it is so."""
 
     first = "send"
@@ -102,23 +85,12 @@ class StateHandler(VMHandler):
     reached: ClassVar[dict[str, State]]  # the host's words that mean success
     needs_grant: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        cls.states = frozenset({cls.moving})
+
     def send(self, driver: Driver, host_vm_id: str, job: Job, state: str) -> None:
         """Send the call; `state` is the host's word for the VM's state now."""
         raise AssertionError("every verb sends its own call")
-
-    def run(self, claim: Claim) -> Outcome:
-        vm = self.vm_of(claim.job)
-        placement = self.placement_of(vm)
-        if vm.state != self.moving or placement is None:
-            return Cancelled(f"It is {vm.state} now.")
-        try:
-            return getattr(self, f"step_{claim.job.step}")(claim, vm, placement)
-        except HostError as error:
-            if error.kind == ErrorKind.NOT_FOUND:
-                return Fail(NOT_THERE)
-            if error.permanent:
-                return Fail(error.message)
-            return again_later(claim, error, placement.host)
 
     def step_send(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
         if self.needs_grant and (refusal := access.why_not_any_more(vm)):
@@ -142,14 +114,20 @@ class StateHandler(VMHandler):
                 result={"vm": str(vm.pk), "name": vm.name},
                 effect=lambda: self._reach(vm, state),
             )
-        return self.not_yet(claim, placement)
+        return self.not_yet(claim, placement, seen.state)
 
     def is_complete(self, ip_address: str | None, job: Job) -> bool:
         return True
 
-    def not_yet(self, claim: Claim, placement: Placement) -> Outcome:
+    def not_yet(self, claim: Claim, placement: Placement, seen: str) -> Outcome:
+        if _waited(claim) > self.patience():
+            return Fail(f"{placement.host.name} says that it is {seen}, and it stays so.")
         pause, counted = looks(claim, settings.VM_POLL_SECONDS)
         return Again(seconds=pause, payload=counted)
+
+    def patience(self) -> float:
+        """Return how long the host may take to report the new state, in seconds."""
+        return settings.VM_STATE_SECONDS
 
     def _reach(self, vm: VirtualMachine, state: State) -> None:
         move(vm, state, expect=[self.moving], problem="")
@@ -169,22 +147,32 @@ class StateHandler(VMHandler):
         move(vm, back, expect=[self.moving], problem=problem)
 
 
-class StartHandler(StateHandler):
-    """`vm.start`: ends when the VM runs and has an IP address, or after `VM_IP_SECONDS`."""
+class RunHandler(StateHandler):
+    """A verb that ends when the VM runs and has an IP address, or after `VM_IP_SECONDS`."""
 
     moving = State.STARTING
     reached: ClassVar[dict[str, State]] = {"running": State.RUNNING}
     needs_grant = True
 
     def send(self, driver: Driver, host_vm_id: str, job: Job, state: str) -> None:
-        if state == "suspended":
+        if state in {"suspended", "paused"}:
             driver.resume(host_vm_id)
-        elif state != "starting":
+        elif state not in {"starting", "resuming"}:
             driver.start(host_vm_id)
 
     def is_complete(self, ip_address: str | None, job: Job) -> bool:
         waited = (timezone.now() - job.created_at).total_seconds()
         return bool(ip_address) or waited > settings.VM_IP_SECONDS
+
+
+class StartHandler(RunHandler):
+    """`vm.start`."""
+
+
+class ResumeHandler(RunHandler):
+    """`vm.resume`."""
+
+    moving = State.RESUMING
 
 
 class StopHandler(StateHandler):
@@ -194,23 +182,27 @@ class StopHandler(StateHandler):
     reached: ClassVar[dict[str, State]] = {"stopped": State.STOPPED}
 
     def step_send(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
-        if Job.objects.open().about(vm.subject).filter(kind="vm.start").exists():
-            # Its call ends first: a start that arrives after the stop would win.
+        if Job.objects.open().about(vm.subject).filter(kind__in=WHICH_RUN_IT).exists():
+            # Their calls end first: a start that arrives after the stop would win.
             pause, counted = looks(claim, 0.2)
             return Again(seconds=pause, payload=counted, message="Letting the start end.")
         return super().step_send(claim, vm, placement)
 
     def send(self, driver: Driver, host_vm_id: str, job: Job, state: str) -> None:
-        driver.stop(host_vm_id, force=bool(job.payload.get("force")))
+        # One that is frozen or on disk cannot be asked to shut down (contract 2.3).
+        force = bool(job.payload.get("force")) or state in {"paused", "suspended"}
+        driver.stop(host_vm_id, force=force)
 
-    def not_yet(self, claim: Claim, placement: Placement) -> Outcome:
-        waited = (timezone.now() - claim.job.created_at).total_seconds()
-        if waited > settings.VM_STOP_SECONDS and not claim.job.payload.get("force"):
+    def not_yet(self, claim: Claim, placement: Placement, seen: str) -> Outcome:
+        if _waited(claim) > settings.VM_STOP_SECONDS and not claim.job.payload.get("force"):
             claim.log(
                 f"The guest did not shut down within {settings.VM_STOP_SECONDS:g} s: forcing."
             )
             return Again(step="send", payload={"force": True, "looks": 0, "tries": 0})
-        return super().not_yet(claim, placement)
+        return super().not_yet(claim, placement, seen)
+
+    def patience(self) -> float:
+        return settings.VM_STOP_SECONDS + super().patience()
 
 
 class SuspendHandler(StateHandler):
@@ -221,3 +213,17 @@ class SuspendHandler(StateHandler):
 
     def send(self, driver: Driver, host_vm_id: str, job: Job, state: str) -> None:
         driver.suspend(host_vm_id)
+
+
+class PauseHandler(StateHandler):
+    """`vm.pause`."""
+
+    moving = State.PAUSING
+    reached: ClassVar[dict[str, State]] = {"paused": State.PAUSED}
+
+    def send(self, driver: Driver, host_vm_id: str, job: Job, state: str) -> None:
+        driver.pause(host_vm_id)
+
+
+def _waited(claim: Claim) -> float:
+    return (timezone.now() - claim.job.created_at).total_seconds()

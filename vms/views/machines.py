@@ -19,7 +19,8 @@ from vms import ending, leases, requests, verbs
 from vms.forms import ExecuteForm, ExtendForm, VMFilters, VMForm, WhyNotForm, usable_templates
 from vms.models import VirtualMachine
 from vms.placement import why_not_host
-from vms.states import MOVES, State
+from vms.snapshots import as_tree
+from vms.states import AT_REST, MOVES, State
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -31,10 +32,18 @@ form_view = require_http_methods(["GET", "HEAD", "POST"])
 SHOWN_COMMANDS = 3
 # In which states a page offers a verb; the verb itself decides.
 OFFERED = {
-    "start": {State.STOPPED, State.SUSPENDED},
+    "start": {State.STOPPED},
+    "resume": {State.SUSPENDED, State.PAUSED},
     "stop": {State.RUNNING, State.PAUSED},
     "suspend": {State.RUNNING},
+    "pause": {State.RUNNING},
+    "restart": {State.RUNNING},
+    "reset": {State.RUNNING},
     "execute": {State.RUNNING},
+    "resize": {State.STOPPED},
+    "clone": {State.STOPPED},
+    "rename": AT_REST,
+    "snapshot": AT_REST,
 }
 
 
@@ -45,7 +54,7 @@ def _vms(actor: Actor) -> QuerySet[VirtualMachine]:
     )
 
 
-def _vm(request: PageRequest, id: UUID, *, use: bool = True) -> VirtualMachine:
+def vm_of(request: PageRequest, id: UUID, *, use: bool = True) -> VirtualMachine:
     """Return the VM that the address names; 404 for what the actor may not see."""
     vm = get_object_or_404(_vms(request.actor), pk=id)
     if use:
@@ -53,7 +62,7 @@ def _vm(request: PageRequest, id: UUID, *, use: bool = True) -> VirtualMachine:
     return vm
 
 
-def _page_of(vm: VirtualMachine) -> str:
+def page_of(vm: VirtualMachine) -> str:
     return reverse("vms:detail", args=[vm.pk])
 
 
@@ -79,7 +88,7 @@ def new(request: PageRequest) -> HttpResponse:
         initial={"template": request.GET.get("template", "")},
     )
     if vm := pages.accepted(form, lambda v: requests.request_vm(request.actor, **v)):
-        return pages.done(request, _page_of(vm), f"{vm.name} was asked for.")
+        return pages.done(request, page_of(vm), f"{vm.name} was asked for.")
     context = {"form": form, "templates": usable_templates(request.actor)}
     return pages.render(
         request, "vms/new.html", context, partial="form", status=pages.status_of(form)
@@ -90,7 +99,7 @@ def new(request: PageRequest) -> HttpResponse:
 @require_safe
 def detail(request: PageRequest, id: UUID) -> HttpResponse:
     """Show a VM: its life, its lease, the work under way, why it is where it is, its history."""
-    vm = _vm(request, id, use=False)
+    vm = vm_of(request, id, use=False)
     jobs = Job.objects.visible_to(request.actor).about(vm.subject).for_page().order_by("-pk")
     running = jobs.open().first()
     context = {
@@ -102,6 +111,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         "lines": JobLine.objects.filter(job=running).order_by("-pk")[:8] if running else (),
         "commands": jobs.filter(kind="vm.execute")[:SHOWN_COMMANDS],
         "jobs": jobs[:12],
+        "snapshots": as_tree(vm.snapshots.order_by("pk")),
         "command_form": ExecuteForm(),
         "audit": AuditEvent.objects.visible_to(request.actor)
         .filter(subject=vm.subject)
@@ -127,38 +137,38 @@ def _actions(actor: Actor, vm: VirtualMachine) -> set[str]:
 @pages.page
 @require_POST
 def start(request: PageRequest, id: UUID) -> HttpResponse:
-    vm = _vm(request, id)
+    vm = vm_of(request, id)
     verbs.start(request.actor, vm)
-    return pages.done(request, _page_of(vm), f"{vm.name} is being started.")
+    return pages.done(request, page_of(vm), f"{vm.name} is being started.")
 
 
 @pages.page
 @form_view
 def stop(request: PageRequest, id: UUID) -> HttpResponse:
     """Stop a VM: the guest is asked to shut down, or with `force` is not."""
-    vm = _vm(request, id)
+    vm = vm_of(request, id)
     if request.method == "POST":
         verbs.stop(request.actor, vm, force="force" in request.POST)
-        return pages.done(request, _page_of(vm), f"{vm.name} is being stopped.")
+        return pages.done(request, page_of(vm), f"{vm.name} is being stopped.")
     return pages.render(request, "vms/stop.html", {"vm": vm}, partial="form")
 
 
 @pages.page
 @require_POST
 def suspend(request: PageRequest, id: UUID) -> HttpResponse:
-    vm = _vm(request, id)
+    vm = vm_of(request, id)
     verbs.suspend(request.actor, vm)
-    return pages.done(request, _page_of(vm), f"{vm.name} is being suspended.")
+    return pages.done(request, page_of(vm), f"{vm.name} is being suspended.")
 
 
 @pages.page
 @form_view
 def delete(request: PageRequest, id: UUID) -> HttpResponse:
     """Delete a VM, after asking."""
-    vm = _vm(request, id)
+    vm = vm_of(request, id)
     if request.method == "POST":
         ending.request_delete(request.actor, vm)
-        return pages.done(request, _page_of(vm), f"{vm.name} is being deleted.")
+        return pages.done(request, page_of(vm), f"{vm.name} is being deleted.")
     return pages.render(request, "vms/delete.html", {"vm": vm}, partial="form")
 
 
@@ -166,10 +176,10 @@ def delete(request: PageRequest, id: UUID) -> HttpResponse:
 @form_view
 def extend(request: PageRequest, id: UUID) -> HttpResponse:
     """Let the lease end later, counted from now."""
-    vm = _vm(request, id)
+    vm = vm_of(request, id)
     form = ExtendForm(posted(request), initial={"seconds": vm.lease_seconds})
     if pages.accepted(form, lambda v: leases.extend(request.actor, vm, **v)):
-        return pages.done(request, _page_of(vm), f"The lease of {vm.name} was extended.")
+        return pages.done(request, page_of(vm), f"The lease of {vm.name} was extended.")
     context: dict[str, Any] = {
         "vm": vm,
         "form": form,
@@ -184,10 +194,10 @@ def extend(request: PageRequest, id: UUID) -> HttpResponse:
 @form_view
 def execute(request: PageRequest, id: UUID) -> HttpResponse:
     """Run a command in the guest; its output appears on the VM's page."""
-    vm = _vm(request, id)
+    vm = vm_of(request, id)
     form = ExecuteForm(posted(request))
     if pages.accepted(form, lambda v: verbs.execute(request.actor, vm, **v)):
-        answer = pages.done(request, _page_of(vm))
+        answer = pages.done(request, page_of(vm))
         if "HX-Trigger" not in answer:
             return answer
         # On the VM's page already: the form is shown clean, with the command kept.
@@ -207,7 +217,7 @@ def execute(request: PageRequest, id: UUID) -> HttpResponse:
 @require_safe
 def placement(request: PageRequest, id: UUID) -> HttpResponse:
     """Explain where the VM is or why it waits; with `?host=` why it is not there."""
-    vm = _vm(request, id, use=False)
+    vm = vm_of(request, id, use=False)
     form = WhyNotForm(request.GET or None, actor=request.actor)
     host = form.cleaned_data["host"] if form.is_valid() else None
     context = {

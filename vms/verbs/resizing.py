@@ -1,0 +1,178 @@
+"""Another size or another name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, transaction
+
+from hosts.calls import driver_of
+from hosts.capacity import Size
+from hosts.drivers.base import ErrorKind, HostError
+from jobs.outcomes import Again, Done, Fail, Outcome
+from orchestrator.refusals import Conflict, Invalid
+from vms import placements
+from vms.lifecycle import announce
+from vms.models import VirtualMachine
+from vms.requests import MAXIMUM, checked_name, name_taken
+from vms.states import AT_REST, State
+from vms.verbs.asking import ask_in_place
+from vms.verbs.handling import VerbHandler
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
+    from hosts.drivers.base import RemoteVM
+    from jobs.claims import Claim
+    from jobs.models import Job
+    from vms.models import Placement
+
+STOPPED = frozenset({State.STOPPED})
+
+
+def resize(
+    actor: Actor,
+    vm: VirtualMachine,
+    *,
+    cpus: int | None = None,
+    memory_mib: int | None = None,
+    disk_gib: int | None = None,
+) -> Job:
+    """Give a stopped VM another size; what is not given stays. A disk only grows.
+
+    What it grows by is charged here, before the host is asked, and what it shrinks by is given back
+    when the host has done it. Growing needs the grant to hold still. Raises `Invalid`, `Forbidden`,
+    or `Conflict` for another state, or when its host has no room.
+    """
+    wanted = {
+        "cpus": vm.cpus if cpus is None else cpus,
+        "memory_mib": vm.memory_mib if memory_mib is None else memory_mib,
+        "disk_gib": vm.disk_gib if disk_gib is None else disk_gib,
+    }
+    for field, value in wanted.items():
+        if not 1 <= value <= MAXIMUM[field]:
+            raise Invalid.field(field, f"Give a number from 1 to {MAXIMUM[field]}.")
+    if wanted["disk_gib"] < vm.disk_gib:
+        raise Invalid.field(
+            "disk_gib", f"A disk cannot be made smaller: give at least {vm.disk_gib} GiB."
+        )
+    before = {field: getattr(vm, field) for field in wanted}
+    if wanted == before:
+        raise Invalid("It has this size already. Give another one.")
+    grows = any(wanted[field] > before[field] for field in wanted)
+    with transaction.atomic():
+        placement = vm.placements.open().filter(current=True).first()
+        if placement and not placements.grow(placement, _size(wanted, placement)):
+            raise Conflict(
+                "Its host has no room for this size. Choose a smaller one, or make room there.",
+                code="no_room",
+            )
+        return ask_in_place(
+            actor,
+            vm,
+            "resize",
+            STOPPED,
+            grant=grows,
+            payload={"wanted": wanted},
+            told={"before": before, "after": wanted},
+        )
+
+
+def _size(wanted: dict[str, int], placement: Placement) -> Size:
+    return Size(**wanted, macos_slots=placement.macos_slots)
+
+
+class ResizeHandler(VerbHandler):
+    """`vm.resize`: looks before it sends, so a repeated one changes nothing."""
+
+    states = STOPPED
+    first = "send"
+    calls = frozenset({"send", "settle"})
+    lost = "repeat"
+
+    def step_send(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
+        wanted: dict[str, int] = claim.job.payload["wanted"]
+        try:
+            with driver_of(placement.host) as driver:
+                seen = driver.read_vm(placement.host_vm_id)
+                if _applied(seen, vm, wanted) == wanted:
+                    return Done(
+                        message="It has the new size.",
+                        result=wanted,
+                        effect=lambda: _take_size(vm, placement, wanted),
+                    )
+                disk_gib = wanted["disk_gib"] if wanted["disk_gib"] > seen.disk_gib else None
+                with claim.sending():
+                    driver.configure(
+                        placement.host_vm_id, wanted["cpus"], wanted["memory_mib"], disk_gib
+                    )
+        except HostError as error:
+            if error.permanent and error.kind != ErrorKind.NOT_FOUND:
+                return Again(step="settle", payload={"error": error.message})
+            raise
+        return Again()  # look at what came of it
+
+    def step_settle(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
+        """After a clear no: what the host did before it said so stays, and stays charged."""
+        with driver_of(placement.host) as driver:
+            seen = driver.read_vm(placement.host_vm_id)
+        applied = _applied(seen, vm, claim.job.payload["wanted"])
+        return Fail(claim.job.payload["error"], effect=lambda: _take_size(vm, placement, applied))
+
+
+def _applied(seen: RemoteVM, vm: VirtualMachine, wanted: dict[str, int]) -> dict[str, int]:
+    """Return for each resource the wanted amount where the host has it, else the old one."""
+    done = {
+        "cpus": seen.cpus == wanted["cpus"],
+        "memory_mib": seen.memory_mib == wanted["memory_mib"],
+        # An image's disk may be larger than what was asked for, and some hosts do not tell it.
+        "disk_gib": seen.disk_gib == 0 or seen.disk_gib >= wanted["disk_gib"],
+    }
+    return {field: wanted[field] if done[field] else getattr(vm, field) for field in wanted}
+
+
+def _take_size(vm: VirtualMachine, placement: Placement, size: dict[str, int]) -> None:
+    placements.shrink(placement, _size(size, placement))
+    VirtualMachine.objects.filter(pk=vm.pk).update(**size)
+    announce(vm)
+
+
+def rename(actor: Actor, vm: VirtualMachine, *, name: str) -> Job:
+    """Give a VM another name: here at once, on its host by the job.
+
+    There it is `<slug>-<mark>`, and the mark stays: it says that the VM is ours. Raises `Invalid`,
+    `Forbidden`, or `Conflict` for a name in use and while other work is under way.
+    """
+    name = checked_name(name)
+    with transaction.atomic():
+        told = {"before": vm.name, "after": name}
+        job = ask_in_place(actor, vm, "rename", AT_REST, told=told)
+        try:
+            with transaction.atomic():
+                VirtualMachine.objects.filter(pk=vm.pk).update(name=name)
+        except IntegrityError:
+            raise name_taken(name) from None
+        vm.name = name
+        announce(vm)
+    return job
+
+
+class RenameHandler(VerbHandler):
+    """`vm.rename`: gives the VM on its host the name that it has here by then."""
+
+    states = AT_REST
+    first = "send"
+    calls = frozenset({"send"})
+    lost = "repeat"
+    cancellable = True
+
+    def step_send(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
+        host_name = placements.name_on_host(vm, placement.mark)
+        with driver_of(placement.host) as driver:
+            if driver.read_vm(placement.host_vm_id).name != host_name:
+                with claim.sending():
+                    driver.rename(placement.host_vm_id, host_name)
+        return Done(
+            message=f"It is {host_name} on {placement.host.name}.",
+            result={"name": vm.name, "host_name": host_name},
+            effect=lambda: placements.note_host_name(placement, host_name),
+        )
