@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
-from hosts.simulator import api, control
+from hosts.simulator import api, control, hub
 from hosts.simulator.faults import break_json, break_types
 from hosts.simulator.wire import Answer, DropError, Receive, Request, cut, error_body
 from hosts.simulator.world import Host, World
@@ -32,6 +32,9 @@ class Simulator:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request; a cancelled or dropped one ends without an answer."""
+        if scope["type"] == "websocket":
+            await self._subscribe(scope, receive, send)
+            return
         if scope["type"] != "http":
             return
         transport: asyncio.Transport = scope["state"]["transport"]
@@ -41,6 +44,22 @@ class Simulator:
             cut(transport)
             while (await receive())["type"] != "http.disconnect":
                 pass
+
+    async def _subscribe(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve the events hub of a host that can be reached; cut everything else."""
+        transport: asyncio.Transport = scope["state"]["transport"]
+        path, k = scope["path"], scope["state"].get("host")
+        if k is None:
+            _prefix, k, path = _split(path)
+        host = self.world.hosts.get(k)
+        if host is None or not host.is_up or host.hangs or path not in hub.PATHS:
+            cut(transport)
+            return
+        host.open_requests.add(transport)
+        try:
+            await hub.serve(Request(host, "GET", path, scope, receive, transport), receive, send)
+        finally:
+            host.open_requests.discard(transport)
 
     async def _answer(
         self, scope: dict[str, Any], receive: Receive, send: Send, transport: asyncio.Transport

@@ -17,6 +17,8 @@ Keys of a PATCH, all optional:
 ``clock_offset_seconds``   how far the host's clock is ahead; ``null`` leaves it to ``clockskew``
 ``boot_seconds``, ``clone_seconds``, ``late_seconds``, ``slow_seconds``, ``latency_ms``  times
 ``state_method``           ``PUT``, or ``GET`` for a host older than 1.0.5
+``events``                 whether the events hub is offered; false also ends its connections
+``drop_events``            end the connections of the events hub
 ``vms``                    the whole list of VMs: ``{name, state, cpus, memory (MiB), disk (GiB),
                            type, os, ip, id}``; only ``name`` is needed. A VM that is there already
                            (same id, or same name) is changed and stays the same VM
@@ -30,14 +32,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hosts.simulator import machines
+from hosts.simulator import hub, machines
 from hosts.simulator.faults import parse_share
 from hosts.simulator.wire import cut
 from hosts.simulator.world import VM, Host, World, new_vm_id
 
 _NUMBERS = {"cpus": "cpus", "memory": "memory_mib", "disk": "disk_gib"}
 _TIMES = ("boot_seconds", "clone_seconds", "late_seconds", "slow_seconds", "latency_ms")
-_SWITCHES = ("up", "hang")
+_SWITCHES = ("up", "hang", "events", "drop_events")
 _METHODS = ("PUT", "GET")
 _VM_STATES = (
     *("running", "stopped", "suspended", "paused"),
@@ -72,6 +74,8 @@ def host_record(host: Host) -> dict[str, Any]:
         "disk": host.disk_gib,
         "up": host.is_up,
         "hang": host.hangs,
+        "events": host.events,
+        "subscribers": len(host.subscribers or ()),
         "faults": host.faults,
         "clock_offset_seconds": host.clock_offset,
         "state_method": host.state_method,
@@ -211,11 +215,15 @@ def apply(host: Host, patch: dict[str, Any]) -> None:
                 host.faults = {kind: share for kind, share in merged.items() if share > 0}
             case "vms":
                 _replace_vms(host, value)
+            case "drop_events":
+                hub.drop(host)
             case _:
                 setattr(host, _NUMBERS.get(name, name), value)
     if not host.is_up:
         for transport in list(host.open_requests):
             cut(transport)
+    if not host.events:
+        hub.drop(host)
 
 
 def _replace_vms(host: Host, rows: list[dict[str, Any]]) -> None:
@@ -238,4 +246,5 @@ def _replace_vms(host: Host, rows: list[dict[str, Any]]) -> None:
             machines.place(host, vm, row["state"])
         if "ip" in row:
             vm.ip = row["ip"]
+        machines.tell_changed(host, vm)
     host.note_load()

@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from hosts.simulator import hub, render
 from hosts.simulator.wire import RefusedError
 from hosts.simulator.world import (
     APPLE_VM,
@@ -90,6 +91,7 @@ async def create(host: Host, blueprint: Blueprint, job: Job, *, seconds: float) 
     job.cached = blueprint.cached_on(host)
     job.starts = blueprint.starts
     job.record_name = blueprint.name
+    hub.tell(host, "job_manager", "JOB_CREATED", render.job_record(host, job, ""))
     try:
         vm = await _create(host, blueprint, seconds)
     except RefusedError as error:
@@ -101,6 +103,7 @@ async def create(host: Host, blueprint: Blueprint, job: Job, *, seconds: float) 
         return vm
     finally:
         job.updated_at = host.now()
+        hub.tell(host, "job_manager", "JOB_COMPLETED", render.job_record(host, job, ""))
 
 
 def end_interrupted(host: Host, job: Job, error: str) -> None:
@@ -131,6 +134,7 @@ async def _create(host: Host, blueprint: Blueprint, seconds: float) -> VM:
         _use_cache(host, blueprint)
     vm = blueprint.build()
     host.add(vm)
+    tell_changed(host, vm, "VM_ADDED")
     if blueprint.starts:
         await start(host, vm)
     return vm
@@ -174,7 +178,7 @@ async def start(host: Host, vm: VM) -> None:
 async def stop(host: Host, vm: VM, *, force: bool = False) -> None:
     """Stop a VM; by force at once and out of any state."""
     if force:
-        _settle(vm, "stopped")
+        _settle(host, vm, "stopped")
         return
     await _expect(vm, "stopped", joins=("stopping",), waits=("starting", "resuming", "pausing"))
     if vm.state in ("paused", "suspended"):
@@ -196,7 +200,7 @@ async def pause(host: Host, vm: VM) -> None:
     await _expect(vm, "paused", joins=("pausing",))
     if vm.state != "paused":
         _need(vm, "running")
-        _settle(vm, "paused", keep_address=True)
+        _settle(host, vm, "paused", keep_address=True)
 
 
 async def resume(host: Host, vm: VM) -> None:
@@ -219,7 +223,7 @@ async def restart(host: Host, vm: VM) -> None:
 async def reset(host: Host, vm: VM) -> None:
     """Cut the power of a VM and boot it."""
     _need(vm, "running", "paused", "starting")
-    _settle(vm, "stopped")
+    _settle(host, vm, "stopped")
     await start(host, vm)
 
 
@@ -256,7 +260,7 @@ async def _move(host: Host, vm: VM, via: str, to: str, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     vm.turn += 1
     turn = vm.turn
-    vm.state = via
+    _become(host, vm, via)
     vm.arrival = arrival = loop.create_future()
     if to != "running":
         vm.ip = ""
@@ -273,7 +277,7 @@ async def _move(host: Host, vm: VM, via: str, to: str, seconds: float) -> None:
 
 def _arrive(host: Host, vm: VM, to: str) -> None:
     fresh_boot = vm.state in ("starting", "stopped")
-    _settle(vm, to, keep_address=to == "running")
+    _settle(host, vm, to, keep_address=to == "running")
     if to != "running":
         return
     if fresh_boot or not vm.booted_at:
@@ -283,6 +287,7 @@ def _arrive(host: Host, vm: VM, to: str) -> None:
     def show_address() -> None:
         if vm.turn == turn and not vm.gone and not vm.ip:
             vm.ip = host.next_address()
+            tell_changed(host, vm)
 
     delay = host.boot_seconds * IP_DELAY_SHARE
     if delay > 0:
@@ -291,10 +296,10 @@ def _arrive(host: Host, vm: VM, to: str) -> None:
         show_address()
 
 
-def _settle(vm: VM, state: str, *, keep_address: bool = False) -> None:
+def _settle(host: Host, vm: VM, state: str, *, keep_address: bool = False) -> None:
     """Put a VM into a state now and wake whoever waits for the change it was in."""
     vm.turn += 1
-    vm.state = state
+    _become(host, vm, state)
     if not keep_address:
         vm.ip = ""
     if state == "stopped":
@@ -302,6 +307,20 @@ def _settle(vm: VM, state: str, *, keep_address: bool = False) -> None:
     if vm.arrival is not None and not vm.arrival.done():
         vm.arrival.set_result(False)
     vm.arrival = None
+
+
+def _become(host: Host, vm: VM, state: str) -> None:
+    before, vm.state = vm.state, state
+    if before != state:
+        body = {"previous_state": before, "current_state": state, "vm_id": vm.id}
+        hub.tell(host, "pdfm", "VM_STATE_CHANGED", body)
+
+
+def tell_changed(host: Host, vm: VM, message: str = "VM_UPDATED") -> None:
+    """Tell that a VM is there, or is another than before."""
+    if host.subscribers:
+        body = {"vm_id": vm.id, "new_vm": render.vm_record(host, vm)}
+        hub.tell(host, "pdfm", message, body)
 
 
 # -- the rest --------------------------------------------------------------------------------
@@ -312,13 +331,14 @@ def delete(host: Host, vm: VM, *, force: bool) -> None:
     if not force and vm.state not in ("stopped", "suspended"):
         raise RefusedError(400, f"error 400: machine {vm.name} is {vm.state}; stop it or use force")
     vm.gone = True
-    _settle(vm, "stopped")
+    _settle(host, vm, "stopped")
     host.vms.pop(vm.id, None)
+    hub.tell(host, "pdfm", "VM_REMOVED", {"vm_id": vm.id})
 
 
 def place(host: Host, vm: VM, state: str) -> None:
     """Put a VM into a state from outside, as a person at the machine would (control, revert)."""
-    _settle(vm, state, keep_address=state in ("running", "paused"))
+    _settle(host, vm, state, keep_address=state in ("running", "paused"))
     if state == "running":
         vm.booted_at = vm.booted_at or time.time()
         vm.ip = vm.ip or host.next_address()
@@ -330,6 +350,7 @@ def rename(host: Host, vm: VM, name: str) -> None:
     if other is not None and other is not vm:
         raise RefusedError(400, f"error 400: machine {name} already exists")
     vm.name = name
+    tell_changed(host, vm)
 
 
 def resize(
@@ -351,3 +372,4 @@ def resize(
     vm.memory_mib = vm.memory_mib if memory_mib is None else memory_mib
     vm.disk_gib = disk_gib
     host.note_load()
+    tell_changed(host, vm)

@@ -93,7 +93,9 @@ class SimulatorServer(uvicorn.Server):
             uvicorn.Config(
                 cast("Any", Simulator(self.world)),
                 http=_Protocol,
-                ws="none",
+                ws="websockets-sansio",
+                ws_max_size=64 * 1024,
+                ws_ping_interval=30,
                 lifespan="off",
                 loop="asyncio",
                 log_level="warning",

@@ -11,12 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from hosts.simulator.faults import CLOCK_SKEW_SECONDS, draw, host_is_hit
 from hosts.simulator.options import Options
 from hosts.simulator.wire import cut
+
+if TYPE_CHECKING:
+    from hosts.simulator.hub import Subscriber
 
 RESERVED_CPUS = 1
 RESERVED_MEMORY_MIB = 2048
@@ -141,6 +144,9 @@ class Host:
     sessions: int = 0
     """Rises when ``authexpired`` strikes: tokens of an earlier session are refused."""
     addresses_given: int = 0
+    events: bool = True
+    """Whether it offers the events hub; hosts may be started without it."""
+    subscribers: set[Subscriber] | None = None
     peak_cpus: int = 0
     peak_memory_mib: int = 0
 

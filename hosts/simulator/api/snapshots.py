@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from hosts.simulator import machines, render
+from hosts.simulator import hub, machines, render
 from hosts.simulator.api.machines import machine
 from hosts.simulator.api.routing import route
 from hosts.simulator.wire import Answer, RefusedError, Request
@@ -38,6 +38,7 @@ async def snapshot_create(request: Request) -> Answer:
     )
     vm.snapshots = [*(vm.snapshots or ()), snapshot]
     vm.current_snapshot = snapshot.id
+    _tell(request, vm)
     return Answer(202, {"snapshot_name": snapshot.name, "snapshot_id": snapshot.id})
 
 
@@ -47,6 +48,7 @@ async def snapshot_clear(request: Request) -> Answer:
     vm = machine(request)
     vm.snapshots = None
     vm.current_snapshot = ""
+    _tell(request, vm)
     return Answer(202)
 
 
@@ -68,6 +70,7 @@ async def snapshot_delete(request: Request) -> Answer:
     vm.snapshots = kept or None
     if vm.current_snapshot in removed:
         vm.current_snapshot = snapshot.parent
+    _tell(request, vm)
     return Answer(202)
 
 
@@ -79,6 +82,12 @@ async def snapshot_revert(request: Request) -> Answer:
     machines.place(request.host, vm, "running" if snapshot.state == "poweron" else "stopped")
     vm.current_snapshot = snapshot.id
     return Answer(202, {"success": True})
+
+
+def _tell(request: Request, vm: VM) -> None:
+    records = [render.snapshot_record(vm, snapshot) for snapshot in vm.snapshots or ()]
+    body = {"vm_id": vm.id, "snapshots": records}
+    hub.tell(request.host, "pdfm", "VM_SNAPSHOTS_UPDATED", body)
 
 
 def _snapshot(vm: VM, snapshot_id: str) -> Snapshot:
