@@ -95,6 +95,14 @@ class HostOutput(Output):
     )
     inventory_at = serializers.DateTimeField(source="status.inventory_at", allow_null=True)
     inventory_problem = serializers.CharField(source="status.inventory_problem")
+    events_live = serializers.BooleanField(
+        source="watch.is_live",
+        default=False,
+        help_text="The host tells changes by itself, so they show at once. Else it is only polled.",
+    )
+    events_problem = serializers.CharField(
+        source="watch.problem", default="", help_text="Why no events come in."
+    )
     holds = HoldOutput(many=True, source="live_holds")
     capacity = CapacityOutput()
     created_at = serializers.DateTimeField()

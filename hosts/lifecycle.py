@@ -1,4 +1,5 @@
-"""What rooms above do when a host's list arrives, its health changes, it has room, or is removed.
+"""What rooms above do when a host's list arrives, its health changes, it has room, it tells news,
+or is removed.
 
 Entries run in the caller's transaction, in the order in which they were registered, and call no
 host: they enqueue jobs.
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from accounts.actors import Actor
-    from hosts.drivers.base import Inventory
+    from hosts.drivers.base import Inventory, News
     from hosts.models import Host
 
 
@@ -49,10 +50,16 @@ class OnAvailable(Protocol):
         """A host may have become able to take VMs: a hold ended, it is healthy, or it grew."""
 
 
+class OnNews(Protocol):
+    def __call__(self, host: Host, news: News) -> None:
+        """The host told that something changed: look sooner at what waits for it."""
+
+
 on_inventory: list[OnInventory] = []
 before_removal: list[BeforeRemoval] = []
 on_health_change: list[OnHealthChange] = []
 on_available: list[OnAvailable] = []
+on_news: list[OnNews] = []
 
 
 def register(
@@ -60,6 +67,7 @@ def register(
     removal: BeforeRemoval | None = None,
     health: OnHealthChange | None = None,
     available: OnAvailable | None = None,
+    news: OnNews | None = None,
 ) -> None:
     """Add one room's entries."""
     if inventory:
@@ -70,6 +78,8 @@ def register(
         on_health_change.append(health)
     if available:
         on_available.append(available)
+    if news:
+        on_news.append(news)
 
 
 def tell_available(host: Host) -> None:

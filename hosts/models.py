@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Prefetch, Q
 from django.db.models.functions import Lower, Now
+from django.utils import timezone
 
 from hosts.drivers.base import Connection
 from orchestrator.db.fields import EncryptedTextField
@@ -13,6 +15,10 @@ from orchestrator.db.models import BaseModel
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+
+
+# How far our clock may be behind the database's before a live watch looks dead.
+WATCH_GRACE = timedelta(seconds=5)
 
 
 class Health(models.TextChoices):
@@ -49,7 +55,7 @@ class HostQuerySet(models.QuerySet["Host"]):
 
     def for_page(self) -> HostQuerySet:
         """Return hosts with what a list shows of them."""
-        return self.select_related("status", "capacity").prefetch_related(
+        return self.select_related("status", "capacity", "watch").prefetch_related(
             Prefetch("holds", HostHold.objects.live().select_related("by"), to_attr="live_holds")
         )
 
@@ -180,6 +186,41 @@ class HostStatus(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host_id} {self.health}"
+
+
+class HostWatchQuerySet(models.QuerySet["HostWatch"]):
+    def free(self) -> HostWatchQuerySet:
+        """Return hosts that no watcher holds, or whose watcher let its lease run out."""
+        return self.filter(Q(holder=None) | Q(held_until__lte=Now()))
+
+
+class HostWatch(models.Model):
+    """Who follows a host's own events, and whether they come in. Written by watchers only."""
+
+    host = models.OneToOneField(
+        Host, on_delete=models.CASCADE, primary_key=True, related_name="watch"
+    )
+    holder = models.UUIDField(null=True)
+    held_until = models.DateTimeField(null=True)
+    live_since = models.DateTimeField(null=True)  # null: no event comes in now
+    lost_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=300, blank=True)
+
+    objects = HostWatchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "host watches"
+        indexes = [models.Index(fields=["holder"], name="watch_holder")]
+
+    def __str__(self) -> str:
+        return f"{self.host_id} {'live' if self.live_since else 'not live'}"
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether events come in now, as far as the watcher's lease tells."""
+        return bool(
+            self.live_since and self.held_until and self.held_until > timezone.now() - WATCH_GRACE
+        )
 
 
 class HostHealthChange(models.Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.paginator import Paginator
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
@@ -122,6 +123,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
     placements = host.placements.filter(closed_at=None)
     charges = placements.select_related("vm__host__status").order_by("host_name")
     context = {
+        "poll_seconds": settings.HOST_POLL_SECONDS,
         "host": host,
         "charges": charges,
         "ours": {charge.host_vm_id: charge.vm for charge in charges},

@@ -16,6 +16,8 @@ from jobs.models import Job
 from orchestrator.refusals import Conflict
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from accounts.actors import Actor
 
 PARKED = datetime(9999, 1, 1, tzinfo=UTC)  # the `run_after` of a job that waits to be woken
@@ -80,6 +82,24 @@ def proceed(job: Job, step: str, *, lane: str = "") -> bool:
     if woken:
         bell.ring(job.pk, queue)
     return bool(woken)
+
+
+def hurry(subjects: Collection[str]) -> int:
+    """Let the jobs about `subjects` that wait for their next look have it now; return how many."""
+    waiting = Job.objects.filter(
+        subject__in=subjects,
+        state=Job.State.QUEUED,
+        lease_until=None,
+        run_after__gt=Now(),
+        run_after__lt=PARKED,
+    )
+    with transaction.atomic():
+        found = list(waiting.values_list("pk", "queue"))
+        if found:
+            waiting.filter(pk__in=[pk for pk, _ in found]).update(run_after=Now())
+        for pk, queue in found:
+            bell.ring(pk, queue)
+    return len(found)
 
 
 def announce(job: Job) -> None:

@@ -62,6 +62,8 @@ try:
     HOST_POLL_SECONDS: float = env.seconds("HOST_POLL_SECONDS", 10)
     HOST_INVENTORY_SECONDS: float = env.seconds("HOST_INVENTORY_SECONDS", 300)
     HOST_PROBE_SECONDS: float = env.seconds("HOST_PROBE_SECONDS", 3)
+    # A dead watcher's hosts are another's after this.
+    HOST_WATCH_LEASE_SECONDS: float = env.seconds("HOST_WATCH_LEASE_SECONDS", 10)
     HOST_MAX_CALLS: int = env.positive("HOST_MAX_CALLS", 4)
     HOST_POLL_SHARD: int = env.positive("HOST_POLL_SHARD", 250)
     HOST_POLL_CONCURRENCY: int = env.positive("HOST_POLL_CONCURRENCY", 50)

@@ -27,4 +27,5 @@ class VmsConfig(AppConfig):
             inventory=reconciliation.on_inventory,
             removal=reconciliation.before_removal,
             available=reconciliation.on_available,
+            news=reconciliation.on_news,
         )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import structlog
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Q
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
 from jobs import bell
 from jobs.models import Job
-from jobs.queueing import request_cancel
+from jobs.queueing import hurry, request_cancel
 from orchestrator.db.ids import CROCKFORD, MARK_LENGTH
 from orchestrator.refusals import Conflict
 from vms import ending, observation, placements
@@ -25,7 +26,7 @@ from vms.states import AT_REST, MOVES, State
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
-    from hosts.drivers.base import RemoteVM
+    from hosts.drivers.base import News, RemoteVM
     from hosts.lifecycle import Listing
     from hosts.models import Host
 
@@ -115,6 +116,26 @@ def _lacks(placement: Placement, listing: Listing) -> None:
         VirtualMachine.objects.filter(
             pk=placement.vm_id, missing_since=None, changed_at__lt=listing.began_at
         ).update(missing_since=listing.began_at)
+
+
+def on_news(host: Host, news: News) -> None:
+    """Look sooner at the VMs that the host told of, where a job waits for them.
+
+    A job of the host that makes a VM has the id of our placement.
+    """
+    placements = Placement.objects.open().filter(
+        Q(host_vm_id__in=news.vm_ids) | Q(pk__in=filter(None, map(_as_uuid, news.job_ids))),
+        host=host,
+    )
+    if subjects := [f"vm:{vm_id}" for vm_id in placements.values_list("vm_id", flat=True)]:
+        hurry(subjects)
+
+
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def before_removal(host: Host, forget_vms: bool, actor: Actor) -> None:

@@ -25,6 +25,7 @@ from .base import (
     HostJob,
     Inventory,
     Limits,
+    News,
     RemoteVM,
     VMStatus,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "HostJob",
     "Inventory",
     "Limits",
+    "News",
     "RemoteVM",
     "VMStatus",
     "driver_names",

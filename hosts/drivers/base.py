@@ -6,7 +6,7 @@ seconds, moments aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -275,6 +275,26 @@ class Inventory:
     images: tuple[CachedImage, ...] | None
 
 
+@dataclass(frozen=True)
+class News:
+    """What a host told by itself: a hint where to look, never what is.
+
+    `listing` says that the host's list may be another than before. `vm_ids` and `job_ids` are the
+    host's ids of what changed.
+    """
+
+    listing: bool = False
+    vm_ids: frozenset[str] = frozenset()
+    job_ids: frozenset[str] = frozenset()
+
+    def __or__(self, other: News) -> News:
+        return News(
+            self.listing or other.listing,
+            self.vm_ids | other.vm_ids,
+            self.job_ids | other.job_ids,
+        )
+
+
 class Driver(Protocol):
     """Calls to one host, for threads. Every method raises `HostError` and nothing else."""
 
@@ -368,13 +388,20 @@ class Driver(Protocol):
 
 
 class AsyncDriver(Protocol):
-    """The two calls of the poller, for an event loop. Both raise `HostError` and nothing else."""
+    """The calls of poller and watcher, for an event loop: they raise `HostError`, nothing else."""
 
     async def probe(self) -> float:
         """Ask for a sign of life; returns the latency in milliseconds."""
 
     async def inventory(self) -> Inventory:
         """Hardware, VMs and cached images."""
+
+    def news(self) -> AsyncIterator[News]:
+        """Follow the host's events, for ever: the first item says that the connection stands.
+
+        Ends only by raising: NOT_FOUND when the host offers no events. Nothing that happened while
+        there was no connection is told later.
+        """
 
     async def aclose(self) -> None:
         """Close the connections; call it in the loop that made them."""

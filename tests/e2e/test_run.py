@@ -106,7 +106,7 @@ def test_life_of_a_run(tmp_path: Path, runs: list[Run]) -> None:
     assert second.process.wait(READY_SECONDS) != 0
 
     family = first.children()
-    assert len(family) == 7  # run, redis, simulator, web, two workers, beat
+    assert len(family) == 8  # run, redis, simulator, web, two workers, beat, watcher
     first.process.send_signal(signal.SIGTERM)
     assert all_end(family, 25)
     assert first.process.wait() == 0

@@ -199,6 +199,27 @@ def test_with_beat_killed_and_two_beats_in_its_place_every_tick_still_acts_once(
     assert "intact" in team.product.manage("verify_audit")
 
 
+def test_a_killed_watcher_loses_no_change_and_another_takes_its_hosts_over(team: Team) -> None:
+    def followed() -> bool:
+        return all(host["events_live"] for host in ok(team.admin.get("/hosts/"))["results"])
+
+    team.product.start("watcher")
+    until(followed, 60, "every host is followed")
+    team.product.start("watcher-2")
+    vms = [team.ask(name=f"watch-{number}") for number in range(3)]
+    team.product.kill("watcher")
+    for vm in vms:
+        team.until_state(vm["id"], "running")
+    until(
+        lambda: sum(host["subscribers"] for host in team.simulation.control()["hosts"]) == 3,
+        60,
+        "the other one follows all three",
+    )
+    until(followed, 60, "every host is followed again")
+    assert len(our_vms(team, "watch")) == 3
+    team.product.kill("watcher-2")
+
+
 def test_every_bell_rung_twice_makes_one_vm_each(team: Team) -> None:
     for name in ("web", "steps", "calls", "beat"):
         team.product.kill(name)

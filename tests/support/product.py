@@ -32,6 +32,7 @@ SHORT = {
     "HOST_POLL_SECONDS": "1",
     "HOST_INVENTORY_SECONDS": "5",
     "HOST_PROBE_SECONDS": "1",
+    "HOST_WATCH_LEASE_SECONDS": "2",
     "JOB_LEASE_SECONDS": "3",
     "CREATE_CALL_SECONDS": "2",
     "CLONE_CALL_SECONDS": "2",
@@ -91,7 +92,7 @@ class Product:
         return done.stdout
 
     def start(self, name: str, **settings: str) -> None:
-        """Start one process: web, steps, calls or beat (`steps-2` is another worker)."""
+        """Start one process: web, steps, calls, beat or watcher (`steps-2` is another worker)."""
         kind = name.partition("-")[0]
         command = {
             "web": [
@@ -102,6 +103,7 @@ class Product:
             "steps": [*WORKER, "-Q", "steps", "-c", "8", "-n", f"{name}@%h"],
             "calls": [*WORKER, "-Q", "calls", "-c", "16", "-n", f"{name}@%h"],
             "beat": [*CELERY, "beat", "-S", "celery.beat:Scheduler"],
+            "watcher": [sys.executable, "manage.py", "watch_hosts"],
         }[kind]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(

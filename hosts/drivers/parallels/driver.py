@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
+
+from websockets.asyncio.client import ClientConnection
 
 from hosts.drivers.base import (
     DEFAULT_LIMITS,
@@ -11,18 +13,20 @@ from hosts.drivers.base import (
     Connection,
     CreateAnswer,
     CreateSpec,
+    ErrorKind,
     ExecuteResult,
     Hardware,
     HostError,
     HostJob,
     Inventory,
     Limits,
+    News,
     RemoteVM,
     Snapshot,
     VMStatus,
 )
 
-from . import calls
+from . import calls, events
 from .calls import Call
 from .session import Conversation, Session
 from .tokens import tokens
@@ -166,6 +170,24 @@ class AsyncParallelsDriver:
 
     async def inventory(self) -> Inventory:
         return await self._hold(self._session.inventory())
+
+    async def news(self) -> AsyncIterator[News]:
+        async with await self._subscribe() as socket:
+            yield News(listing=True)
+            async for news in events.follow(socket):
+                yield news
+
+    async def _subscribe(self) -> ClientConnection:
+        """Open the hub; a refused token is renewed once."""
+        connection = self._session.connection
+        token = await self._hold(self._session.token())
+        try:
+            return await events.subscribe(connection, token)
+        except HostError as error:
+            if error.kind is not ErrorKind.CREDENTIALS:
+                raise
+        tokens.drop(connection, token)
+        return await events.subscribe(connection, await self._hold(self._session.token()))
 
     async def aclose(self) -> None:
         await self._transport.aclose()

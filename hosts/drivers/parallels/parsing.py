@@ -18,6 +18,7 @@ from hosts.drivers.base import (
     Hardware,
     HostError,
     HostJob,
+    News,
     RemoteVM,
     Snapshot,
     VMStatus,
@@ -318,6 +319,20 @@ def executed(document: Any, answer: Answer) -> ExecuteResult:
     node = Node.of(document)
     stderr = node.text("stderr", "", limit=None) or node.text("error", "", limit=None)
     return ExecuteResult(node.whole("exit_code"), node.text("stdout", "", limit=None), stderr)
+
+
+def news_of(document: Any, answer: Answer) -> News | None:
+    """What an event hints at; None for one that is of no interest."""
+    node = Node.of(document)
+    message = node.text("message", "", limit=None)
+    match node.text("event_type", ""), message:
+        case "pdfm", "VM_STATE_CHANGED" | "VM_ADDED" | "VM_UPDATED" | "VM_REMOVED":
+            return News(True, vm_ids=frozenset({node.child("body").identifier("vm_id")}))
+        case "job_manager", "JOB_UPDATED" | "JOB_COMPLETED":
+            return News(job_ids=frozenset({node.child("body").identifier("id")}))
+        case "catalog_cache", "CACHE_ITEM_ADDED" | "CACHE_ITEM_REMOVED":
+            return News(True)
+    return None
 
 
 def uploaded(document: Any, answer: Answer) -> None:

@@ -113,7 +113,7 @@ class Session:
     def log_in_first(self) -> Conversation[None]:
         """Fetch the token that the next call will need, when there is none."""
         if not self.connection.api_key and self.connection.username:
-            yield from self._token()
+            yield from self.token()
 
     # One call.
 
@@ -144,15 +144,15 @@ class Session:
             answer = yield from self._send(call, ("X-Api-Key", key))
             if answer.status != 401 or not call.needs_user:
                 return answer
-        token = yield from self._token()
+        token = yield from self.token()
         answer = yield from self._send(call, ("Authorization", f"Bearer {token}"))
         if answer.status == 401:
             tokens.drop(self.connection, token)
-            token = yield from self._token()
+            token = yield from self.token()
             answer = yield from self._send(call, ("Authorization", f"Bearer {token}"))
         return answer
 
-    def _token(self) -> Conversation[str]:
+    def token(self) -> Conversation[str]:
         """The kept token, or a new one."""
         if token := tokens.get(self.connection):
             return token

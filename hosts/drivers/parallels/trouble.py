@@ -96,7 +96,7 @@ def translate(error: Exception, request: Request) -> HostError:
             outcome_unknown=True,
         )
     if isinstance(error, _NOT_SENT):
-        return _translate_connect_error(error, host, where)
+        return translate_connect_error(error, host, where)
     if isinstance(error, httpx.RemoteProtocolError) and not _CUT_OFF.search(str(error)):
         return HostError(
             ErrorKind.NOT_DEVOPS,
@@ -111,7 +111,7 @@ def translate(error: Exception, request: Request) -> HostError:
     )
 
 
-def _translate_connect_error(error: Exception, host: str, where: str) -> HostError:
+def translate_connect_error(error: Exception, host: str, where: str) -> HostError:
     """Tell apart why no connection came about; nothing was sent."""
     for cause in _causes(error):
         match cause:

@@ -82,6 +82,11 @@ DOCUMENTS: dict[str, Any] = {
     "configured": {"operations": [{"status": "Success"}]},
     "executed": {"exit_code": 0, "stdout": "o", "stderr": "e"},
     "uploaded": {"path": "/tmp/a"},
+    "news_of": {
+        "event_type": "pdfm",
+        "message": "VM_STATE_CHANGED",
+        "body": {"vm_id": "{vm}", "current_state": "running"},
+    },
     "snapshots": {
         "snapshots": [
             {
@@ -100,6 +105,7 @@ UNREAD = {
     "hardware": {"total_in_use.disk_count", "total_reserved.disk_count"},
     "done": {"id"},
     "uploaded": {"path"},
+    "news_of": {"body.current_state"},
     "taken_snapshot": {"snapshot_name"},
 }
 """Fields that are in the documents and of no interest to the parser."""
@@ -128,6 +134,7 @@ REQUIRED = {
     "cloned": ["id"],
     "executed": ["exit_code"],
     "snapshots": ["snapshots.0.id"],
+    "news_of": ["body", "body.vm_id"],
     "taken_snapshot": ["snapshot_id"],
 }
 STRANGE = [5, -5, 1e300, 2**70, True, "text", "", [5], {"a": 1}, "\x00\ud800", "9" * 500]

@@ -331,3 +331,41 @@ def test_a_file_of_the_host_goes_into_a_running_vm_only(simulator: Simulator) ->
     with pytest.raises(HostError) as refused:
         driver.upload(vm, "/Users/ci/key.p12", "/tmp/key.p12")
     assert refused.value.permanent
+
+
+def test_the_host_tells_what_changed_until_it_ends_the_connection(simulator: Simulator) -> None:
+    driver, told = simulator.driver(), []
+
+    async def listen() -> HostError:
+        follower = open_async_driver("parallels", simulator.connection(), limits=LIMITS)
+        try:
+            async for news in follower.news():
+                told.append(news)
+                if len(told) == 1:
+                    await asyncio.to_thread(driver.create, spec("build-1"), "job-1")
+                if "job-1" in news.job_ids:
+                    await asyncio.to_thread(simulator.set, drop_events=True)
+        except HostError as error:
+            return error
+        finally:
+            await follower.aclose()
+        raise AssertionError("it ended without a word")
+
+    ended = asyncio.run(asyncio.wait_for(listen(), 20))
+    assert ended.kind == ErrorKind.DISCONNECTED
+    vm_id = driver.list_vms()[0].id
+    assert told[0].listing and not told[0].vm_ids  # the connection stands
+    assert any(vm_id in news.vm_ids for news in told)
+
+
+def test_a_host_without_events_says_so(simulator: Simulator) -> None:
+    simulator.set(events=False)
+
+    async def listen() -> None:
+        follower = open_async_driver("parallels", simulator.connection(), limits=LIMITS)
+        async for _news in follower.news():
+            pass
+
+    with pytest.raises(HostError) as error:
+        asyncio.run(listen())
+    assert error.value.kind == ErrorKind.NOT_FOUND

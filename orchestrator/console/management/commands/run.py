@@ -37,7 +37,7 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Command(BaseCommand):
-    """Start Redis if none is given, migrate, and run web, workers and beat until Ctrl-C.
+    """Start Redis if none is given, migrate, and run web, workers, beat and watcher until Ctrl-C.
 
     `PORT`, `BIND`, `DEMO` and `REDIS_URL` come from the environment. Data, logs and secrets are in
     `var/` (`VAR_DIR`). With `DEMO` other than 0 it also runs three simulated hosts.
@@ -149,9 +149,15 @@ def programs(bind: str, port: int, redis_url: str) -> list[Program]:
         "worker-calls": [*worker, "-Q", "calls", "-c", "16", "-n", "calls@%h"],
         "beat": beat,
     }
+    watcher = Program("watcher", manage("watch_hosts"), {"REDIS_URL": redis_url}, settings.BASE_DIR)
     return [
-        Program(name, [sys.executable, "-m", *command], {"REDIS_URL": redis_url}, settings.BASE_DIR)
-        for name, command in commands.items()
+        *(
+            Program(
+                name, [sys.executable, "-m", *command], {"REDIS_URL": redis_url}, settings.BASE_DIR
+            )
+            for name, command in commands.items()
+        ),
+        watcher,
     ]
 
 

@@ -1,0 +1,96 @@
+"""The events hub of a host: a WebSocket (contract 2.9)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from hosts.drivers.base import Connection, ErrorKind, HostError, News
+
+from .messages import Answer
+from .parsing import news_of
+from .reading import WrongAnswer, parse_json
+from .tls import context_for
+from .trouble import address_of, translate_connect_error
+
+log = structlog.get_logger(__name__)
+
+EVENT_TYPES = "pdfm,job_manager,catalog_cache"
+OPEN_SECONDS = 10.0
+PING_SECONDS = 20.0  # the host asks each 30 s and leaves after 45 s of silence
+MAX_FRAME_BYTES = 1024 * 1024
+NOT_OFFERED = "The host offers no live events; it is polled."
+_NO_HUB = {404, 405, 426, 501}
+
+
+async def subscribe(connection: Connection, token: str) -> ClientConnection:
+    """Open the hub; raises `HostError`, CREDENTIALS when the token is not taken."""
+    base = connection.url.replace("http", "ws", 1)
+    options: dict[str, Any] = {}
+    if base.startswith("wss"):
+        options["ssl"] = context_for(connection.tls_fingerprint)
+    try:
+        return await connect(
+            f"{base}/v1/ws/subscribe?event_types={EVENT_TYPES}",
+            additional_headers={"Authorization": f"Bearer {token}"},
+            user_agent_header="orchestrator",
+            open_timeout=OPEN_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            max_size=MAX_FRAME_BYTES,
+            compression=None,
+            proxy=None,
+            **options,
+        )
+    except InvalidStatus as error:
+        raise _refusal(error.response.status_code) from None
+    except TimeoutError:
+        raise HostError(
+            ErrorKind.TIMEOUT, f"The host did not open its events within {OPEN_SECONDS:g} seconds."
+        ) from None
+    except (InvalidHandshake, EOFError):
+        raise HostError(
+            ErrorKind.BAD_ANSWER,
+            "The host did not open its events. Check what stands between us and the host: a proxy "
+            "must let WebSockets through.",
+        ) from None
+    except OSError as error:
+        host, port = address_of(connection.url)
+        raise translate_connect_error(error, host, f"{host}:{port}") from error
+
+
+def _refusal(status: int) -> HostError:
+    if status in _NO_HUB:
+        return HostError(ErrorKind.NOT_FOUND, NOT_OFFERED, status=status)
+    if status in {401, 403}:
+        return HostError(
+            ErrorKind.CREDENTIALS,
+            "The host does not show its events to this account. Give it the claim READ_ONLY there.",
+            status=status,
+        )
+    message = f"The host answered {status} when asked for its events. See its log."
+    return HostError(ErrorKind.HOST_FAILED, message, status=status)
+
+
+async def follow(socket: ClientConnection) -> AsyncIterator[News]:
+    """Yield what is told; raises `HostError` when the connection ends. Passes bad frames over."""
+    try:
+        async for frame in socket:
+            body = frame.encode() if isinstance(frame, str) else frame
+            try:
+                news = news_of(parse_json(body), _ANSWER)
+            except WrongAnswer as wrong:
+                log.warning("host.bad_event", problem=str(wrong))
+                continue
+            if news is not None:
+                yield news
+    except ConnectionClosed:
+        pass
+    raise HostError(ErrorKind.DISCONNECTED, "The host ended the connection of its events.")
+
+
+_ANSWER = Answer(101, "application/json", "", b"", 0.0, 0.0)  # parsers want one

@@ -1,0 +1,103 @@
+"""One event loop, in a thread of its own, that follows many hosts and never sees the database."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hosts.calls import limits
+from hosts.drivers import open_async_driver
+from hosts.drivers.base import HostError, News
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+    from hosts.models import Host
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+UNOFFERED_SECONDS = 300.0  # an update of the host may bring events
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one host told; or, without `news`, why nothing comes in now."""
+
+    host_id: UUID
+    news: News | None = None
+    problem: str = ""
+
+
+class Follower:
+    """Follows the hosts that it is given; what they tell comes out of `told`."""
+
+    def __init__(self) -> None:
+        self.told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._thread = threading.Thread(target=self._loop.run_forever, name="events", daemon=True)
+        self._thread.start()
+
+    def follow(self, hosts: Iterable[Host]) -> None:
+        """Begin to follow these hosts; each is connected with the credentials that it has now."""
+        for host in hosts:
+            self._loop.call_soon_threadsafe(self._begin, host)
+
+    def forget(self, host_ids: Iterable[UUID]) -> None:
+        """Follow these hosts no longer."""
+        for host_id in host_ids:
+            self._loop.call_soon_threadsafe(self._end, host_id)
+
+    def stop(self) -> None:
+        """End all connections and the thread."""
+        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _begin(self, host: Host) -> None:
+        self._end(host.pk)
+        self._tasks[host.pk] = self._loop.create_task(self._follow(host))
+
+    def _end(self, host_id: UUID) -> None:
+        if task := self._tasks.pop(host_id, None):
+            task.cancel()
+
+    async def _end_all(self) -> None:
+        tasks = list(self._tasks.values())
+        for host_id in list(self._tasks):
+            self._end(host_id)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, host: Host) -> None:
+        tries = 0
+        while True:
+            heard = False
+            try:
+                driver = open_async_driver(host.driver, host.connection, limits=limits())
+                try:
+                    async for news in driver.news():
+                        heard, tries = True, 0
+                        self.told.put(Told(host.pk, news))
+                finally:
+                    with suppress(Exception):
+                        await driver.aclose()
+                problem, pause = "The host ended its events.", 0.0
+            except HostError as error:
+                problem = error.message
+                pause = UNOFFERED_SECONDS if error.permanent and not heard else 0.0
+            except Exception as error:
+                log.exception("watch.failed", host_id=str(host.pk))
+                problem, pause = f"Following it failed here ({type(error).__name__}).", 0.0
+            self.told.put(Told(host.pk, problem=problem))
+            pause = pause or RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
+            tries += 1
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
