@@ -29,11 +29,21 @@ if TYPE_CHECKING:
 class HoldOutput(Output):
     """A reason not to use a host."""
 
+    id = serializers.UUIDField()
     kind = serializers.ChoiceField(HostHold.Kind.choices)
     reason = serializers.CharField()
     by = UserReference(allow_null=True)
     since = serializers.DateTimeField(source="created_at")
     until = serializers.DateTimeField(allow_null=True)
+
+
+class PastHoldOutput(HoldOutput):
+    """A hold with its history."""
+
+    starts_at = serializers.DateTimeField(
+        allow_null=True, help_text="Of a planned window; null for what began at once."
+    )
+    ended_at = serializers.DateTimeField(allow_null=True)
 
 
 class AmountOutput(Output):
@@ -95,17 +105,21 @@ class HostOutput(Output):
     )
     inventory_at = serializers.DateTimeField(source="status.inventory_at", allow_null=True)
     inventory_problem = serializers.CharField(source="status.inventory_problem")
-    events_live = serializers.BooleanField(
-        source="watch.is_live",
-        default=False,
-        help_text="The host tells changes by itself, so they show at once. Else it is only polled.",
+    events_live = serializers.SerializerMethodField(
+        help_text="The host tells changes by itself, so they show at once. Else it is only polled."
     )
-    events_problem = serializers.CharField(
-        source="watch.problem", default="", help_text="Why no events come in."
-    )
+    events_problem = serializers.SerializerMethodField(help_text="Why no events come in.")
     holds = HoldOutput(many=True, source="live_holds")
     capacity = CapacityOutput()
     created_at = serializers.DateTimeField()
+
+    def get_events_live(self, host: Host) -> bool:
+        watch = getattr(host, "watch", None)
+        return bool(watch and watch.is_live)
+
+    def get_events_problem(self, host: Host) -> str:
+        watch = getattr(host, "watch", None)
+        return watch.problem if watch else ""
 
     def get_authentication(self, host: Host) -> str:
         return "password" if host.username else "api_key"
@@ -152,6 +166,12 @@ class HostChanges(Input):
 class HoldInput(Input):
     reason = Text(max_length=300, help_text="Everybody sees it.")
     until = Moment(required=False, allow_null=True)
+
+
+class WindowInput(Input):
+    reason = Text(max_length=300, help_text="Everybody sees it.")
+    starts_at = Moment(required=False, allow_null=True, help_text="Default: at once.")
+    until = Moment()
 
 
 class HostFilter(django_filters.FilterSet):
@@ -287,6 +307,33 @@ class HostEnable(HostVerb):
         return holds.release(self.actor, target, "disable")
 
 
+class HostMaintain(HostVerb):
+    input = WindowInput
+    docs = {"POST": "Plan a window in which a host takes no new VMs. It begins and ends by itself."}
+
+    def act(self, target: Host, data: dict[str, Any]) -> Job:
+        return holds.plan_maintenance(self.actor, target, **data)
+
+
+class HostHolds(Lists):
+    tag = "hosts"
+    model = HostHold
+    output = PastHoldOutput
+    docs = {"GET": "List the holds of a host: those in force, planned and ended."}
+
+    def rows(self) -> QuerySet[HostHold]:
+        host = self.find(self.kwargs["id"], Host.objects.visible_to(self.actor))
+        return HostHold.objects.filter(host=host).select_related("by")
+
+
+class HostHoldEnd(HostVerb):
+    docs = {"POST": "End one hold, or take a planned window back."}
+
+    def act(self, target: Host, data: dict[str, Any]) -> Job:
+        rows = HostHold.objects.filter(host=target).select_related("host")
+        return holds.end(self.actor, self.find(self.kwargs["hold"], rows))
+
+
 class HostInventory(HostVerb):
     docs = {"POST": "Read the inventory of a host now."}
 
@@ -302,5 +349,8 @@ urlpatterns = [
     route("hosts/<uuid:id>/uncordon/", HostUncordon, "host-uncordon"),
     route("hosts/<uuid:id>/disable/", HostDisable, "host-disable"),
     route("hosts/<uuid:id>/enable/", HostEnable, "host-enable"),
+    route("hosts/<uuid:id>/maintain/", HostMaintain, "host-maintain"),
+    route("hosts/<uuid:id>/holds/", HostHolds, "host-holds"),
+    route("hosts/<uuid:id>/holds/<uuid:hold>/end/", HostHoldEnd, "host-hold-end"),
     route("hosts/<uuid:id>/inventory/", HostInventory, "host-inventory"),
 ]

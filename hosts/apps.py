@@ -9,10 +9,11 @@ class HostsConfig(AppConfig):
     name = "hosts"
 
     def ready(self) -> None:
+        from hosts import holds
         from hosts.verbs import InventoryHandler
         from jobs import handlers
 
         handlers.register("host.inventory", InventoryHandler())
         handlers.register_at_once(
-            "host.cordon", "host.uncordon", "host.disable", "host.enable", "host.remove"
+            "host.remove", *(verb for verbs in holds.VERBS.values() for verb in verbs[:2])
         )

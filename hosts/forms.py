@@ -213,6 +213,14 @@ class HoldForm(forms.Form):
     until = MomentField(label="Until")
 
 
+class WindowForm(forms.Form):
+    """A window of maintenance."""
+
+    reason = forms.CharField(max_length=300)
+    starts_at = MomentField(label="Begins", help_text="In UTC. Empty: at once.")
+    until = MomentField(label="Ends", required=True, help_text="In UTC.")
+
+
 class RemoveForm(forms.Form):
     """Remove a host, with or without its VMs."""
 

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from accounts.actors import SYSTEM
 from accounts.audit import audit
 from events.publishing import publish
 from hosts import lifecycle
@@ -24,26 +25,27 @@ if TYPE_CHECKING:
     from jobs.models import Job
 
 REASON_LENGTH = 300
-# Kinds that a person may set and end: how the two verbs are called, and what the hold is like.
+# How the two verbs of each kind are called, and what the hold is like.
 VERBS = {
     HostHold.Kind.CORDON: ("host.cordon", "host.uncordon", "cordoned"),
     HostHold.Kind.DISABLE: ("host.disable", "host.enable", "disabled"),
+    HostHold.Kind.MAINTENANCE: ("host.maintain", "host.end_maintenance", "in maintenance"),
+    # Set by rooms above: to empty the host of VMs, and because it fails to make them.
+    HostHold.Kind.DRAIN: ("host.drain", "host.undrain", "draining"),
+    HostHold.Kind.QUARANTINE: ("host.quarantine", "host.end_quarantine", "in quarantine"),
 }
+SIMPLE = (HostHold.Kind.CORDON, HostHold.Kind.DISABLE)  # nothing but a reason and an end
 
 
 def hold(actor: Actor, host: Host, kind: str, reason: str, until: datetime | None = None) -> Job:
-    """Hold the host: `cordon` (no new VMs) or `disable` (also not polled), seen by everybody.
+    """Hold the host: no new VMs, and with `disable` no polling either. Everybody sees why.
 
     Holding again replaces reason and end. Raises `Forbidden`, `NotFound` for a removed host, and
     `Invalid` for another kind, no reason, or an end that has passed.
     """
     actor.require("hosts.manage")
     began, _, adjective = _verbs(kind)
-    reason = reason.strip()
-    if not reason:
-        raise Invalid.field("reason", "Say why, so that everybody knows; enter a reason.")
-    if len(reason) > REASON_LENGTH:
-        raise Invalid.field("reason", f"Enter at most {REASON_LENGTH} characters.")
+    reason = _checked_reason(reason)
     with transaction.atomic():
         _lock(host)
         if until is not None and until <= database_now():
@@ -54,6 +56,86 @@ def hold(actor: Actor, host: Host, kind: str, reason: str, until: datetime | Non
             HostHold.objects.create(host=host, kind=kind, reason=reason, until=until, by=actor.user)
         data = {"reason": reason, "until": until.isoformat() if until else None}
         return _finish(actor, host, began, data, f"{host.name} is {adjective}: {reason}")
+
+
+def plan_maintenance(
+    actor: Actor,
+    host: Host,
+    reason: str,
+    until: datetime,
+    starts_at: datetime | None = None,
+) -> Job:
+    """Hold the host from `starts_at` (at once by default) to `until`; both happen by themselves.
+
+    VMs that are there run on. Any number of windows may be planned. Raises as `hold`.
+    """
+    actor.require("hosts.manage")
+    reason = _checked_reason(reason)
+    with transaction.atomic():
+        _lock(host)
+        now = database_now()
+        if until <= max(starts_at or now, now):
+            raise Invalid.field("until", "A window ends after its beginning, in the future.")
+        if starts_at is not None and starts_at <= now:
+            starts_at = None
+        HostHold.objects.create(
+            host=host,
+            kind=HostHold.Kind.MAINTENANCE,
+            reason=reason,
+            by=actor.user,
+            starts_at=starts_at,
+            begun_at=None if starts_at else now,
+            until=until,
+        )
+        data = {
+            "reason": reason,
+            "starts_at": starts_at.isoformat() if starts_at else None,
+            "until": until.isoformat(),
+        }
+        began, _, adjective = _verbs("maintenance")
+        when = "will be" if starts_at else "is"
+        return _finish(actor, host, began, data, f"{host.name} {when} {adjective}: {reason}")
+
+
+def end(actor: Actor, found: HostHold) -> Job:
+    """End one hold, of any kind, or take a planned window back. Raises as `release`."""
+    actor.require("hosts.manage")
+    _, ended, adjective = _verbs(found.kind)
+    host = found.host
+    with transaction.atomic():
+        _lock(host)
+        if not HostHold.objects.filter(pk=found.pk, ended_at=None).update(ended_at=Now()):
+            raise Conflict("This hold has ended already.")
+        _make_usable(host, found.kind)
+        data: dict[str, str | None] = {"reason": found.reason, "hold": str(found.pk)}
+        return _finish(actor, host, ended, data, f"{host.name} is not {adjective}.")
+
+
+def turn() -> int:
+    """Tell of windows that have begun and of holds whose time is over; return how many.
+
+    They are in force, or not, without this: it writes down that they are. Safe to run twice.
+    """
+    turned = 0
+    begun = HostHold.objects.live().filter(begun_at=None, starts_at__isnull=False)
+    over = HostHold.objects.filter(until__lte=Now(), ended_at=None)
+    for one in [*begun.select_related("host"), *over.select_related("host")]:
+        with transaction.atomic():
+            rows = HostHold.objects.filter(pk=one.pk)
+            began = rows.filter(begun_at=None, starts_at__isnull=False, until__gt=Now()).update(
+                begun_at=Now()
+            )
+            if not began and not rows.filter(until__lte=Now(), ended_at=None).update(
+                ended_at=one.until
+            ):
+                continue
+            verb = _verbs(one.kind)[0 if began else 1]
+            audit(SYSTEM, verb, f"host:{one.host_id}", one.host.name, data={"reason": one.reason})
+            _tell(one.host)
+            if not began:
+                _make_usable(one.host, one.kind)
+            turned += 1
+    return turned
 
 
 def release(actor: Actor, host: Host, kind: str) -> Job:
@@ -67,16 +149,30 @@ def release(actor: Actor, host: Host, kind: str) -> Job:
         reason = held.values_list("reason", flat=True).first()
         if not held.update(ended_at=Now()):
             raise Conflict(f"{host.name} is not {adjective}: there is nothing to end.")
-        if kind == HostHold.Kind.DISABLE:
-            poll_soon(host)  # what is known of it is as old as the hold
-        lifecycle.tell_available(host)
+        _make_usable(host, kind)
         return _finish(actor, host, ended, {"reason": reason}, f"{host.name} is not {adjective}.")
 
 
 def _verbs(kind: str) -> tuple[str, str, str]:
     if kind not in VERBS:
-        raise Invalid.field("kind", "Choose one of: cordon, disable.")
+        raise Invalid.field("kind", f"Choose one of: {', '.join(VERBS)}.")
     return VERBS[HostHold.Kind(kind)]
+
+
+def _checked_reason(reason: str) -> str:
+    reason = reason.strip()
+    if not reason:
+        raise Invalid.field("reason", "Say why, so that everybody knows; enter a reason.")
+    if len(reason) > REASON_LENGTH:
+        raise Invalid.field("reason", f"Enter at most {REASON_LENGTH} characters.")
+    return reason
+
+
+def _make_usable(host: Host, kind: str) -> None:
+    """Do what the end of a hold brings with it."""
+    if kind == HostHold.Kind.DISABLE:
+        poll_soon(host)  # what is known of it is as old as the hold
+    lifecycle.tell_available(host)
 
 
 def _lock(host: Host) -> None:
@@ -95,5 +191,9 @@ def _end_expired(host: Host, kind: str) -> None:
 
 def _finish(actor: Actor, host: Host, verb: str, data: dict[str, str | None], message: str) -> Job:
     audit(actor, verb, f"host:{host.pk}", host.name, data=data)
-    publish("host.changed", f"host:{host.pk}", {"name": host.name}, permission="hosts.view")
+    _tell(host)
     return record_done(verb, f"host:{host.pk}", actor, result=dict(data), message=message[:300])
+
+
+def _tell(host: Host) -> None:
+    publish("host.changed", f"host:{host.pk}", {"name": host.name}, permission="hosts.view")

@@ -114,7 +114,13 @@ class Host(BaseModel):
 
 class HostHoldQuerySet(models.QuerySet["HostHold"]):
     def live(self) -> HostHoldQuerySet:
-        return self.filter(Q(until=None) | Q(until__gt=Now()), ended_at=None)
+        """Return holds that are in force now, by the database's clock."""
+        begun = Q(starts_at=None) | Q(starts_at__lte=Now())
+        return self.filter(begun, Q(until=None) | Q(until__gt=Now()), ended_at=None)
+
+    def planned(self) -> HostHoldQuerySet:
+        """Return windows that are still to come."""
+        return self.filter(starts_at__gt=Now(), ended_at=None)
 
 
 class HostHold(BaseModel):
@@ -133,6 +139,8 @@ class HostHold(BaseModel):
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
+    starts_at = models.DateTimeField(null=True)  # of a window; null: at once
+    begun_at = models.DateTimeField(null=True)  # when its beginning was told
     until = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
@@ -140,8 +148,11 @@ class HostHold(BaseModel):
 
     class Meta:
         constraints = [
+            # There may be any number of windows.
             models.UniqueConstraint(
-                fields=["host", "kind"], name="hold_once", condition=Q(ended_at__isnull=True)
+                fields=["host", "kind"],
+                name="hold_once",
+                condition=Q(ended_at__isnull=True) & ~Q(kind="maintenance"),
             )
         ]
 

@@ -12,7 +12,8 @@ urlpatterns = [
     path("hosts/<uuid:id>/edit/", views.edit, name="edit"),
     path("hosts/<uuid:id>/connection/", views.connection, name="connection"),
     path("hosts/<uuid:id>/hold/<slug:kind>/", views.hold, name="hold"),
-    path("hosts/<uuid:id>/release/<slug:kind>/", views.release, name="release"),
+    path("hosts/<uuid:id>/maintain/", views.maintain, name="maintain"),
+    path("hosts/<uuid:id>/holds/<uuid:hold>/end/", views.end_hold, name="end-hold"),
     path("hosts/<uuid:id>/inventory/", views.look, name="look"),
     path("hosts/<uuid:id>/remove/", views.remove, name="remove"),
 ]

@@ -22,6 +22,7 @@ from hosts.forms import (
     HostFilters,
     HostForm,
     RemoveForm,
+    WindowForm,
     posted,
 )
 from hosts.models import Host
@@ -135,7 +136,8 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         .about(f"host:{host.pk}")
         .for_page()
         .order_by("-pk")[:10],
-        "endable": [str(kind) for kind in holds.VERBS],
+        "planned": host.holds.planned().order_by("starts_at"),
+        "left": placements.count(),
     }
     return pages.render(request, "hosts/detail.html", context, partial="live")
 
@@ -177,7 +179,7 @@ def connection(request: PageRequest, id: UUID) -> HttpResponse:
 @form_view
 def hold(request: PageRequest, id: UUID, kind: str) -> HttpResponse:
     """Cordon or disable a host, with a reason that everybody sees."""
-    if kind not in holds.VERBS:
+    if kind not in holds.SIMPLE:
         raise Http404
     host = _host(request, id)
     form = HoldForm(posted(request))
@@ -192,11 +194,24 @@ def hold(request: PageRequest, id: UUID, kind: str) -> HttpResponse:
 
 
 @pages.page
-@require_POST
-def release(request: PageRequest, id: UUID, kind: str) -> HttpResponse:
-    """End a hold."""
+@form_view
+def maintain(request: PageRequest, id: UUID) -> HttpResponse:
+    """Plan a window of maintenance."""
     host = _host(request, id)
-    job = holds.release(request.actor, host, kind)
+    form = WindowForm(posted(request))
+    if job := pages.accepted(form, lambda v: holds.plan_maintenance(request.actor, host, **v)):
+        return pages.done(request, _page_of(host), job.message)
+    text = "It takes no new VMs from the beginning to the end, which both come by themselves."
+    return _dialog(request, host, form, f"Maintenance of {host.name}", "Plan it", text)
+
+
+@pages.page
+@require_POST
+def end_hold(request: PageRequest, id: UUID, hold: UUID) -> HttpResponse:
+    """End a hold, or take a planned window back."""
+    host = _host(request, id)
+    found = get_object_or_404(host.holds.select_related("host"), pk=hold)
+    job = holds.end(request.actor, found)
     return pages.done(request, _page_of(host), job.message)
 
 

@@ -31,6 +31,13 @@ class Env(FileAwareEnv):
             raise ImproperlyConfigured(f"{name} must be a number of seconds above 0.")
         return value
 
+    def share(self, name: str, default: float) -> float:
+        """Return a share, above 0 and at most 1."""
+        value = self._number(name, default)
+        if not 0 < value <= 1:
+            raise ImproperlyConfigured(f"{name} must be a share, above 0 and at most 1.")
+        return value
+
     def _number(self, name: str, default: float) -> float:
         text = self.str(name, str(default))
         try:

@@ -80,6 +80,10 @@ try:
     VM_STOP_SECONDS: float = env.seconds("VM_STOP_SECONDS", 60)
     VM_STATE_SECONDS: float = env.seconds("VM_STATE_SECONDS", 300)
     VM_MAXIMUM_EXECUTE_SECONDS: int = env.positive("VM_MAXIMUM_EXECUTE_SECONDS", 3600)
+    # Quarantine of hosts that fail to make VMs: when so many of the last attempts failed.
+    QUARANTINE_SAMPLE: int = env.positive("QUARANTINE_SAMPLE", 5)
+    QUARANTINE_RATE: float = env.share("QUARANTINE_RATE", 0.6)
+    QUARANTINE_SECONDS: float = env.seconds("QUARANTINE_SECONDS", 600)
     # Placement: the best score wins; a cached image is worth this much, and so on.
     PLACEMENT_STRATEGY: str = env.choice("PLACEMENT_STRATEGY", "spread", ("spread", "pack"))
     PLACEMENT_WEIGHTS: dict[str, float] = env.weights(
@@ -330,6 +334,8 @@ CELERY_BEAT_SCHEDULE = {
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),
         ("place-vms", "vms.tasks.place", 2.0),
         ("watch-leases", "vms.tasks.watch_leases", 1.0),
+        ("turn-holds", "hosts.tasks.turn_holds", 2.0),
+        ("watch-drains", "vms.tasks.watch_drains", 2.0),
         ("end-expired-access", "vms.tasks.end_expired_access", 5.0),
         ("retain", "orchestrator.console.tasks.retain", 3600.0),
     ]

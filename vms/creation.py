@@ -14,7 +14,7 @@ from hosts.drivers.base import CreateSpec, ErrorKind, HostError
 from hosts.models import HostVM
 from jobs import bell
 from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
-from vms import access, ending, leases, observation, placements
+from vms import access, ending, leases, observation, placements, quarantine
 from vms.handling import AWAY, VMHandler, again_later, looks, went_on
 from vms.lifecycle import PLACER, move, note_problem
 from vms.models import Placement, VirtualMachine
@@ -241,6 +241,8 @@ class CreateHandler(VMHandler):
 
     def _exists(self, vm: VirtualMachine, state: State) -> Outcome:
         def effect() -> None:
+            if placement := self.placement_of(vm):
+                quarantine.note_success(placement)
             move(vm, state, expect=[State.CREATING, State.STARTING], problem="")
             leases.begin(vm)
 

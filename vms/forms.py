@@ -15,7 +15,7 @@ from catalog.forms import RevokeForm
 from catalog.models import Image
 from hosts.forms import MomentField, SearchInput, TagsField
 from hosts.models import Host
-from vms.models import Grant, LeaseEnd, Template, VirtualMachine
+from vms.models import Drain, Grant, LeaseEnd, Template, VirtualMachine
 from vms.states import State
 
 if TYPE_CHECKING:
@@ -293,6 +293,25 @@ class ExtendForm(forms.Form):
     """How long a VM may live from now."""
 
     seconds = DurationField(label="From now")
+
+
+class DrainForm(forms.Form):
+    """Why a host is emptied, and what becomes of its VMs."""
+
+    reason = forms.CharField(
+        max_length=300,
+        widget=forms.TextInput(attrs={"placeholder": "Such as: it gets a new disk"}),
+    )
+    policy = forms.ChoiceField(
+        choices=Drain.Policy.choices,
+        initial=Drain.Policy.WAIT,
+        label="VMs that are there",
+        widget=forms.RadioSelect,
+    )
+    deadline = MomentField(
+        label="At",
+        help_text="In UTC: when they are stopped or deleted. Empty: at once.",
+    )
 
 
 class ResizeForm(forms.Form):

@@ -344,6 +344,41 @@ class Snapshot(BaseModel):
         return self.name
 
 
+class Drain(BaseModel):
+    """A host being emptied. Its hold keeps new VMs away; this says what becomes of those there."""
+
+    class Policy(models.TextChoices):
+        WAIT = "wait", "Wait until their leases end"
+        STOP = "stop", "Stop them"
+        DELETE = "delete", "Delete them"
+
+    hold = models.OneToOneField("hosts.HostHold", on_delete=models.CASCADE, related_name="drain")
+    policy = models.CharField(max_length=10, choices=Policy.choices)
+    deadline = models.DateTimeField(null=True)  # null: the policy acts at once
+    acted_at = models.DateTimeField(null=True)
+    drained_at = models.DateTimeField(null=True)
+    vms_at_start = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.hold} ({self.policy})"
+
+
+class Quarantine(BaseModel):
+    """A host that fails to make VMs: one VM may try it again from time to time."""
+
+    hold = models.OneToOneField(
+        "hosts.HostHold", on_delete=models.CASCADE, related_name="quarantine"
+    )
+    tries = models.PositiveSmallIntegerField(default=0)  # probation VMs that failed, too
+    probation_at = models.DateTimeField()  # from when the next one may come
+    probation = models.OneToOneField(
+        Placement, on_delete=models.SET_NULL, null=True, related_name="probation_of"
+    )
+
+    def __str__(self) -> str:
+        return str(self.hold)
+
+
 class LeaseQuerySet(models.QuerySet["Lease"]):
     def ended(self) -> LeaseQuerySet:
         """Return leases whose time is over and whose end was not acted on."""

@@ -11,8 +11,9 @@ from django.db.models.functions import Now
 
 from hosts import capacity
 from hosts.capacity import Size
-from hosts.models import RESOURCES, HostCapacity
+from hosts.models import RESOURCES, Host, HostCapacity
 from jobs import bell
+from vms import quarantine
 from vms.lifecycle import PLACER
 from vms.models import Placement
 from vms.requests import slug
@@ -32,6 +33,10 @@ def close(
     Locks the host's capacity first, as the recording of an inventory does.
     """
     with transaction.atomic():
+        if failed:  # it may put the host into quarantine, and hosts are locked first
+            list(
+                Host.objects.select_for_update(no_key=True).filter(pk=placement.host_id).only("pk")
+            )
         _lock_capacity(placement)
         closed = Placement.objects.filter(pk=placement.pk, closed_at=None).update(
             closed_at=Now(), outcome=outcome[:300], failed=failed, current=keep_current
@@ -40,6 +45,8 @@ def close(
             placement.refresh_from_db()  # a resize may have changed its size meanwhile
             capacity.release(placement.host_id, placement.size)
             bell.ring_tick(PLACER)
+            if failed:
+                quarantine.note_failure(placement)
     return bool(closed)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from vms import leases, placement, revocations
+from vms import draining, leases, placement, revocations
 
 
 @shared_task
@@ -13,6 +13,11 @@ def place() -> None:
 @shared_task
 def watch_leases() -> None:
     leases.watch()
+
+
+@shared_task
+def watch_drains() -> None:
+    draining.watch()
 
 
 @shared_task

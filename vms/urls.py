@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import machines, templates, verbs
+from vms.views import draining, machines, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("templates/<uuid:id>/revoke/", templates.revoke, name="revoke-template"),
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
+    path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
     path("vms/", machines.vm_list, name="list"),
     path("vms/new/", machines.new, name="new"),
     path("vms/<uuid:id>/", machines.detail, name="detail"),

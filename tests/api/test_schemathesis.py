@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 75
+OPERATIONS = 80
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -81,7 +81,7 @@ VMS = {
 }
 
 
-def _furnish(team: Team, stranger: str) -> dict[str, list[str]]:
+def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     """Make some of everything, with VMs that run; return what operations may use up."""
     admin = team.admin
 
@@ -127,7 +127,19 @@ def _furnish(team: Team, stranger: str) -> dict[str, list[str]]:
     empty = make("hosts", name="empty", url=stranger, **login)
     for verb in ("cordon", "disable"):
         ok(admin.post(f"/hosts/{hosts[0]}/{verb}/", json={"reason": "a test"}))
+    # Drains and windows are for a host of their own: the others are to take VMs.
+    idle = make("hosts", name="idle", url=idle_host, **login)
+    ok(admin.post(f"/hosts/{idle}/drain/", json={"reason": "a test"}))
+    window = {"reason": "a test", "until": "2099-01-01T00:00:00Z"}
+    ok(admin.post(f"/hosts/{idle}/maintain/", json=window))
+    (hold,) = [
+        one["id"]
+        for one in ok(admin.get(f"/hosts/{idle}/holds/"))["results"]
+        if one["kind"] == "maintenance"
+    ]
     return {
+        **{f"hosts.{verb}": [idle] for verb in ("drain", "undrain", "maintain", "holds")},
+        "hosts.holds.end.hold": [f"{idle}/{hold}"],
         "hosts.delete": [empty],
         "hosts.enable": hosts[:1],
         "hosts.uncordon": hosts[:1],
@@ -159,7 +171,7 @@ def _settle(team: Team) -> None:
 
 def _known(team: Team, strangers: list[str]) -> dict[str, Any]:
     """Return what the hooks aim at: all objects, without those that are to be used up."""
-    used_up = _furnish(team, strangers.pop())
+    used_up = _furnish(team, strangers.pop(), strangers.pop())
     spare = {one for ids in used_up.values() for one in ids}
     ids = {}
     for noun in NOUNS:

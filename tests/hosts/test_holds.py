@@ -89,7 +89,6 @@ def test_a_hold_whose_time_is_over_is_none(host: Host, admin: Actor) -> None:
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"kind": "drain"}, "kind"),
         ({"kind": "nonsense"}, "kind"),
         ({"reason": "  "}, "reason"),
         ({"reason": "x" * 301}, "reason"),

@@ -163,12 +163,35 @@ def test_holds_with_their_reason_are_seen_by_everybody(
     for page in (client.get(url("list")), client.get(url("detail", host))):
         assert "new disk" in text(page)
         assert "moved" in text(page)
-    assert client.post(url("release", host, "cordon")).status_code == 403
-    client.force_login(HostHold.objects.get(kind="cordon").by)  # type: ignore[arg-type]
-    assert client.post(url("release", host, "cordon")).status_code == 303
+    cordon = HostHold.objects.get(kind="cordon")
+    end = reverse("hosts:end-hold", args=[host.pk, cordon.pk])
+    assert client.post(end).status_code == 403
+    client.force_login(cordon.by)  # type: ignore[arg-type]
+    assert client.post(end).status_code == 303
     assert [hold.kind for hold in HostHold.objects.live()] == ["disable"]
-    assert client.post(url("release", host, "cordon"), **HTMX).status_code == 409
+    assert client.post(end, **HTMX).status_code == 409
     assert client.get(url("hold", host, "holiday")).status_code == 404
+    assert client.get(url("hold", host, "quarantine")).status_code == 404
+
+
+def test_a_window_is_planned_shown_and_taken_back_and_a_drain_shows_its_progress(
+    as_alice: Client,
+) -> None:
+    host = make("mac-1")
+    window = {"reason": "macOS 27", "starts_at": "2099-01-01T10:00", "until": "2099-01-01T12:00"}
+    wrong = as_alice.post(url("maintain", host), {**window, "until": "2098-01-01T12:00"})
+    assert (wrong.status_code, "ends after its beginning" in text(wrong)) == (400, True)
+    assert as_alice.post(url("maintain", host), window).status_code == 303
+    page = text(as_alice.get(url("detail", host)))
+    assert "Planned maintenance" in page
+    planned = HostHold.objects.planned().get()
+    as_alice.post(reverse("hosts:end-hold", args=[host.pk, planned.pk]))
+    assert "Planned maintenance" not in text(as_alice.get(url("detail", host)))
+
+    drain = reverse("vms:drain", args=[host.pk])
+    assert "0 of ours are there" in text(as_alice.get(drain, **HTMX))
+    assert as_alice.post(drain, {"reason": "disk", "policy": "wait"}).status_code == 303
+    assert "0 of 0 VMs are left" in text(as_alice.get(url("detail", host)))
 
 
 def test_a_host_is_changed_looked_at_and_removed(as_alice: Client) -> None:

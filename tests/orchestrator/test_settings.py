@@ -19,6 +19,7 @@ TYPES = {
     "bool": {"boolean"},
     "positive": {"number", "days", "seconds"},
     "seconds": {"seconds"},
+    "share": {"share"},
     "choice": {"choice"},
     "log_level_name": {"choice"},
     "list": {"comma list"},

@@ -11,7 +11,7 @@ from accounts import tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images
-from hosts.models import Health, Host, HostCapacity, HostStatus
+from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
 from vms import grants, requests, templates
 from vms.models import Snapshot
@@ -44,6 +44,9 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
     host = Host.objects.create(name="mac-1", url="http://127.0.0.1:9/api", added_by=alice)
     HostStatus.objects.create(host=host, health=Health.HEALTHY, architecture="arm64")
     HostCapacity.objects.create(host=host, cpus_total=8, memory_mib_total=8192, disk_gib_total=500)
+    window = HostHold.objects.create(
+        host=host, kind="maintenance", reason="test", starts_at="2099-01-01T00:00:00Z"
+    )
     source = images.add_source(root, name="catalog", connection="host=u:p@http://127.0.0.1:9")
     image = images.add_image(
         root,
@@ -57,6 +60,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
     shared = {
         "service": robot.pk,
         "host": host.pk,
+        "hold": window.pk,
         "source": source.pk,
         "image": image.pk,
         "role": Role.objects.get(group__name="Developer").pk,

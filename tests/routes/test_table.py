@@ -50,6 +50,7 @@ NOUNS = {
     "accounts:user": "user",
     "jobs:": "job",
     "hosts:": "host",
+    "vms:drain": "host",
     "vms:revoke-grant": "grant",
     "vms:template": "template",
     "vms:edit-template": "template",
@@ -90,6 +91,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:vm-upload": {"path": "/a", "remote_path": "/b"},
     "api:host-cordon": {"reason": "test"},
     "api:host-disable": {"reason": "test"},
+    "api:host-drain": {"reason": "test"},
+    "api:host-maintain": {"reason": "test", "until": "2099-01-01T00:00:00Z"},
     "api:image-taint": {"reason": "test"},
 }
 FORM = urlencode({"running_vms": "keep", "reason": "test", "active": "false"}).encode()

@@ -34,7 +34,10 @@ KNOWN: Known = json.loads(Path(os.environ["SCHEMATHESIS_KNOWN"]).read_text())
 ANSWERS = Path(os.environ["SCHEMATHESIS_ANSWERS"])
 DEAD_HOST = "http://127.0.0.1:1"
 # Verbs whose jobs are done at once, so that an answer that is held for them comes at once.
-INSTANT = ("cordon", "uncordon", "enable", "extend", "taint", "untaint", "revoke", "disable")
+INSTANT = (
+    *("cordon", "uncordon", "enable", "disable", "drain", "undrain", "maintain", "holds.end"),
+    *("extend", "taint", "untaint", "revoke"),
+)
 REFERENCES = {
     "template": "templates",
     "templates": "templates",
@@ -104,6 +107,9 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         fair: dict[str, Any] = {"lease_seconds": 60, "path": "/a", "remote_path": "/b"}
         fair |= {"cpus": 1, "memory_mib": 512, "disk_gib": 64}
         aimed |= {field: value for field, value in fair.items() if field in aimed}
+    if isinstance(body.get("until"), str):
+        aimed["until"] = "2099-01-01T00:00:00Z"
+        aimed.pop("starts_at", None)
     if "password" in body:
         aimed["password"] = "correct horse battery"
     if "url" in aimed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import machines, snapshots, templates
+from vms.api import draining, machines, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -14,6 +14,8 @@ urlpatterns = [
     route("grants/<uuid:id>/impact/", templates.GrantImpact, "grant-impact"),
     route("grants/<uuid:id>/revoke/", templates.GrantRevoke, "grant-revoke"),
     route("tokens/", templates.TokenList, "tokens"),
+    route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
+    route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),
     route("vms/", machines.VMList, "vms"),
     route("vms/<uuid:id>/", machines.VMItem, "vm"),
     route("vms/<uuid:id>/placement/", machines.VMPlacement, "vm-placement"),

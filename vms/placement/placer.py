@@ -26,6 +26,7 @@ from vms.models import Placement, VirtualMachine
 from vms.placement.rules import HostView, Rejection, Score, Wish, could_ever, reject, score
 from vms.placement.views import host_views, room, wish_of
 from vms.placements import name_on_host
+from vms.quarantine import take_probation
 from vms.states import State
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 LEASE = "placer"
 LEASE_SECONDS = 30.0
 BATCH = 1000
+ON_PROBATION = "quarantine: one VM is trying it"
 SHOWN = 50  # rejected hosts kept in an explanation
 
 
@@ -136,6 +138,8 @@ def _take(
         moved = move(vm, State.CREATING, expect=[State.PENDING], reason="", host_id=host.id)
         if moved:
             placement.save(force_insert=True)
+            moved = not host.on_probation or take_probation(host.id, placement)
+        if moved:
             moved = vm.create_job is not None and proceed(
                 vm.create_job, "create", lane=f"host:{host.id}"
             )
@@ -146,6 +150,8 @@ def _take(
         return False
     for resource, amount in asdict(size).items():
         host.free[resource] -= amount
+    if host.on_probation:
+        host.on_probation, host.holds = False, (ON_PROBATION,)
     log.info("vm.placed", vm=str(vm.pk), host=host.name, score=result.total)
     return True
 

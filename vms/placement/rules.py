@@ -63,6 +63,7 @@ class HostView:
     architecture: str
     tags: frozenset[str]
     holds: tuple[str, ...]
+    on_probation: bool  # in quarantine, but one VM may try it
     total: dict[str, int]  # less what the system reserves
     free: dict[str, int]
     overcommitted: bool

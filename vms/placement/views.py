@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from catalog.models import HostImage
 from hosts.capacity import Size
-from hosts.models import RESOURCES, Health, Host, HostVM
+from hosts.models import RESOURCES, Health, Host, HostHold, HostVM
+from vms import quarantine
 from vms.models import Placement, Template
 from vms.placement.rules import HostView, ImageView, Wish
 
@@ -26,7 +27,7 @@ FAILURE_WINDOW = timedelta(minutes=10)
 
 
 def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -> list[HostView]:
-    """Return every present host (or one) as placement sees it. Five queries."""
+    """Return every present host (or one) as placement sees it. Six queries."""
     hosts = Host.objects.present().for_page()
     if host_id:
         hosts = hosts.filter(pk=host_id)
@@ -42,6 +43,7 @@ def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -
         ours = Placement.objects.open().filter(host_name__in=sources).exclude(host_vm_id="")
         for host, name in [*listed, *ours.values_list("host_id", "host_name")]:
             names[host].add(name)
+    probation = quarantine.on_probation()
     failures = dict(
         Placement.objects.filter(failed=True, closed_at__gt=timezone.now() - FAILURE_WINDOW)
         .values_list("host_id")
@@ -55,7 +57,12 @@ def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -
             health=host.status.health,
             architecture=host.status.architecture,
             tags=frozenset(host.tags),
-            holds=tuple(str(hold) for hold in host.live_holds),  # type: ignore[attr-defined]
+            holds=tuple(
+                str(hold)
+                for hold in host.live_holds  # type: ignore[attr-defined]
+                if not (hold.kind == HostHold.Kind.QUARANTINE and host.pk in probation)
+            ),
+            on_probation=host.pk in probation,
             **room(host.capacity),
             latency_ms=host.status.latency_ms,
             cached=frozenset(cached[host.pk]),

@@ -357,6 +357,12 @@ def fields_named(form: forms.BaseForm, prefix: str) -> list[BoundField]:
 
 
 @register.filter
+def gone(at_first: int, left: int) -> int:
+    """Return how many of `at_first` are not left."""
+    return max(0, at_first - left)
+
+
+@register.filter
 def get(mapping: Any, key: Any) -> Any:
     """Return `mapping[key]`, or nothing."""
     return mapping.get(key) if mapping else None
