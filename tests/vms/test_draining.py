@@ -132,7 +132,7 @@ def test_a_host_that_fails_is_put_aside_tried_once_and_comes_back_when_it_is_wel
     assert held.reason.startswith("3 of the last 3 VMs could not be made:")
     assert held.by is None
     worker.until(lambda: not Placement.objects.open().exists())
-    probe, next_one = pool.ask(name="probe"), pool.ask(name="next")
+    probe, next_one = (pool.ask(name=name, priority=9) for name in ("probe", "next"))
     assert placement.place_pending() == 0
     assert "quarantine" in reread(probe).reason
 
@@ -152,7 +152,8 @@ def test_a_host_that_fails_is_put_aside_tried_once_and_comes_back_when_it_is_wel
     Quarantine.objects.update(probation_at=from_now(-1))
     worker.until(lambda: {reread(vm).state for vm in more} == {"running"})
     assert not HostHold.objects.live().filter(kind="quarantine").exists()
-    assert {reread(vm).state for vm in vms} == {"pending"}, "never the same host again"
+    tried = Placement.objects.filter(vm__in=vms).values_list("vm", flat=True)
+    assert len(set(tried)) == len(tried), "never the same host again"
 
 
 def test_too_few_failures_prove_nothing(pool: Pool, worker: Worker, failing: Host) -> None:
