@@ -20,7 +20,8 @@ class VmsConfig(AppConfig):
         handlers.register("placement.settle", ending.SettleHandler())
         for kind, handler in verbs.HANDLERS.items():
             handlers.register(kind, handler)
-        handlers.register_at_once("vm.extend", "template.revoke", "grant.revoke")
+        handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")
+        handlers.register_at_once("template.revoke", "grant.revoke")
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
         lifecycle.register(

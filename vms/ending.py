@@ -21,7 +21,7 @@ from orchestrator.refusals import Conflict
 from vms import placements
 from vms.handling import VMHandler, again_later, looks, went_on
 from vms.lifecycle import move, note_problem
-from vms.models import Placement, VirtualMachine
+from vms.models import Lease, Placement, VirtualMachine
 from vms.states import MOVES, State
 
 if TYPE_CHECKING:
@@ -78,10 +78,16 @@ def request_delete(actor: Actor, vm: VirtualMachine) -> Job:
     """Delete `vm`, whatever it is doing; return the job that its caller may wait for.
 
     A pending VM is cancelled at once. Deleting twice returns the same job. Needs no grant.
-    Raises `Forbidden`, or `Conflict` when the VM has ended.
+    Raises `Forbidden`, or `Conflict` when the VM has ended, or is held and a token asks.
     """
     require_use(actor, vm)
     with transaction.atomic():
+        if actor.token and (held := Lease.objects.held().filter(vm=vm).first()):
+            raise Conflict(
+                f"This VM is kept for debugging: {held.held_reason} It is released or deleted by a "
+                "person.",
+                code="held",
+            )
         job = end(vm, actor, reason=f"Deleted by {actor.name}.")
         audit(actor, "vm.delete_requested", vm.subject, vm.name)
     return job

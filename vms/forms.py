@@ -289,6 +289,13 @@ def usable_templates(actor: Actor) -> QuerySet[Template]:
     return Template.objects.live().filter(pk__in=granted).order_by("name")
 
 
+class HoldForm(forms.Form):
+    """Why a VM is kept, and for how long."""
+
+    reason = forms.CharField(max_length=300)
+    seconds = DurationField(label="For", help_text="Such as 2h.")
+
+
 class ExtendForm(forms.Form):
     """How long a VM may live from now."""
 

@@ -13,6 +13,7 @@ def place() -> None:
 @shared_task
 def watch_leases() -> None:
     leases.watch()
+    leases.warn()
 
 
 @shared_task

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 80
+OPERATIONS = 83
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -153,7 +153,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "jobs.cancel": [vm["job"] for vm in waiting[::2]],
         "vms.delete": [vm["id"] for vm in waiting[1::2]],
         **{f"vms.{verb}": ids for verb, ids in vms.items()},
-        "vms.extend": vms["execute"],
+        **dict.fromkeys(("vms.extend", "vms.heartbeat", "vms.hold", "vms.release"), vms["execute"]),
     }
 
 

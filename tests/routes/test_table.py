@@ -86,6 +86,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "api:vm-execute": {"command": "true"},
     "api:vm-extend": {"lease_seconds": 60},
+    "api:vm-hold": {"reason": "test"},
     "api:vm-resize": {"cpus": 1},
     "api:vm-rename": {"name": "other"},
     "api:vm-upload": {"path": "/a", "remote_path": "/b"},

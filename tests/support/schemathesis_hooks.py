@@ -36,7 +36,7 @@ DEAD_HOST = "http://127.0.0.1:1"
 # Verbs whose jobs are done at once, so that an answer that is held for them comes at once.
 INSTANT = (
     *("cordon", "uncordon", "enable", "disable", "drain", "undrain", "maintain", "holds.end"),
-    *("extend", "taint", "untaint", "revoke"),
+    *("extend", "heartbeat", "hold", "release", "taint", "untaint", "revoke"),
 )
 REFERENCES = {
     "template": "templates",
@@ -104,7 +104,12 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         if isinstance(body.get(field), str):
             aimed[field] = f"fresh-{chance:x}"
     if noun == "vms":
-        fair: dict[str, Any] = {"lease_seconds": 60, "path": "/a", "remote_path": "/b"}
+        fair: dict[str, Any] = {
+            "lease_seconds": 60,
+            "seconds": 60,
+            "path": "/a",
+            "remote_path": "/b",
+        }
         fair |= {"cpus": 1, "memory_mib": 512, "disk_gib": 64}
         aimed |= {field: value for field, value in fair.items() if field in aimed}
     if isinstance(body.get("until"), str):

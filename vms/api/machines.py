@@ -252,3 +252,31 @@ class VMExtend(VMVerb):
 
     def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
         return leases.extend(self.actor, target, seconds=data.get("lease_seconds"))
+
+
+class VMHeartbeat(VMVerb):
+    docs = {
+        "POST": "Say that a pipeline still works with the VM: the lease ends as much later as was "
+        "first asked for. All heartbeats of an account on a VM are one job."
+    }
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return leases.heartbeat(self.actor, target)
+
+
+class VMHold(VMVerb):
+    input = serializers.KeepInput
+    docs = {
+        "POST": "Keep a VM for debugging: neither the end of its lease nor a token deletes it "
+        "meanwhile."
+    }
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return leases.hold(self.actor, target, **data)
+
+
+class VMRelease(VMVerb):
+    docs = {"POST": "Keep a VM no longer. A lease whose time is over ends now."}
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return leases.release(self.actor, target)

@@ -179,6 +179,13 @@ class VMOutput(Output):
     lease_ends_at = serializers.DateTimeField(
         source="lease.ends_at", default=None, allow_null=True, help_text="Null until it runs."
     )
+    held_until = serializers.DateTimeField(
+        source="lease.held_until",
+        default=None,
+        allow_null=True,
+        help_text="Somebody keeps it for debugging until then: the end of its lease waits.",
+    )
+    held_reason = serializers.SerializerMethodField()
     job = serializers.UUIDField(
         source="create_job_id", allow_null=True, help_text="The job that makes it."
     )
@@ -191,6 +198,10 @@ class VMOutput(Output):
     def get_host_name(self, vm: VirtualMachine) -> str | None:
         current = getattr(vm, "current_placements", [])  # prefetched
         return current[0].host_name if current else None
+
+    def get_held_reason(self, vm: VirtualMachine) -> str:
+        lease = getattr(vm, "lease", None)
+        return lease.held_reason if lease else ""
 
     def get_ip_address(self, vm: VirtualMachine) -> str | None:
         return vm.ip_address or None
@@ -265,6 +276,11 @@ class ExtendInput(Input):
     lease_seconds = Whole(
         min_value=1, required=False, help_text="From now. Default: as long as first asked for."
     )
+
+
+class KeepInput(Input):
+    reason = Text(max_length=300)
+    seconds = Whole(min_value=1, required=False, help_text="Default: as long as is allowed.")
 
 
 class RejectedOutput(Output):

@@ -40,4 +40,7 @@ urlpatterns = [
     ),
     route("vms/<uuid:id>/execute/", machines.VMExecute, "vm-execute"),
     route("vms/<uuid:id>/extend/", machines.VMExtend, "vm-extend"),
+    route("vms/<uuid:id>/heartbeat/", machines.VMHeartbeat, "vm-heartbeat"),
+    route("vms/<uuid:id>/hold/", machines.VMHold, "vm-hold"),
+    route("vms/<uuid:id>/release/", machines.VMRelease, "vm-release"),
 ]

@@ -6,15 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_http_methods, require_POST
 
 from hosts.forms import posted
 from orchestrator.web import pages
-from vms import verbs
+from vms import leases, verbs
 from vms.forms import (
     CloneForm,
     DeleteSnapshotForm,
+    HoldForm,
     RenameForm,
     ResizeForm,
     SnapshotForm,
@@ -69,6 +71,30 @@ def _press(
     vm = vm_of(request, id)
     verb(request.actor, vm)
     return pages.done(request, page_of(vm), told.format(vm.name))
+
+
+@pages.page
+@form_view
+def hold(request: PageRequest, id: UUID) -> HttpResponse:
+    """Keep a VM for debugging."""
+    vm = vm_of(request, id)
+    longest = settings.LEASE_HOLD_SECONDS
+    return _dialog(
+        request,
+        vm,
+        HoldForm(posted(request), initial={"seconds": longest}),
+        lambda v: leases.hold(request.actor, vm, **v),
+        title=f"Keep {vm.name} for debugging",
+        text="Neither the end of its lease nor a pipeline deletes it meanwhile.",
+        verb="Keep it",
+        told=f"{vm.name} is kept.",
+    )
+
+
+@pages.page
+@require_POST
+def release(request: PageRequest, id: UUID) -> HttpResponse:
+    return _press(request, id, leases.release, "{} is kept no longer.")
 
 
 @pages.page
