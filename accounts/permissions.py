@@ -32,6 +32,7 @@ PERMISSIONS = {
         Permission("accounts.view", "See users, service accounts, roles and their tokens"),
         Permission("accounts.manage", "Manage users, service accounts, roles, tokens", "admin"),
         Permission("audit.view", "Read the audit trail"),
+        Permission("webhooks.use", "Have events that one may see sent to an address", "admin"),
     ]
 }
 

@@ -21,9 +21,10 @@ SHIPPED_ROLES: dict[str, frozenset[str]] = {
             "vms.view_all",
             "vms.manage_all",
             "jobs.view_all",
+            "webhooks.use",
         }
     ),
-    "Developer": frozenset({"vms.use"}),
+    "Developer": frozenset({"vms.use", "webhooks.use"}),
     "Auditor": READS,
 }
 

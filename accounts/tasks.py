@@ -2,9 +2,16 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from accounts import audit
+from accounts import audit, webhooks
+from events.webhooks import delivering
 
 
 @shared_task
 def seal() -> None:
     audit.seal_audit()
+
+
+@shared_task
+def deliver_webhooks() -> None:
+    delivering.fan_out(webhooks.rights)
+    delivering.deliver(webhooks.rights)

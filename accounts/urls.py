@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from accounts import views
+from accounts import views, webhook_views
 
 app_name = "accounts"
 urlpatterns = [
@@ -17,4 +17,15 @@ urlpatterns = [
     path("users/<uuid:id>/active/", views.user_active, name="user-active"),
     path("roles/", views.role_list, name="roles"),
     path("audit/", views.audit_list, name="audit"),
+    path("webhooks/", webhook_views.webhook_list, name="webhooks"),
+    path("webhooks/new/", webhook_views.webhook_create, name="webhook-create"),
+    path("webhooks/<uuid:id>/", webhook_views.webhook_page, name="webhook"),
+    path("webhooks/<uuid:id>/test/", webhook_views.webhook_test, name="webhook-test"),
+    path("webhooks/<uuid:id>/pause/", webhook_views.webhook_pause, name="webhook-pause"),
+    path("webhooks/<uuid:id>/delete/", webhook_views.webhook_delete, name="webhook-delete"),
+    path(
+        "webhooks/<uuid:id>/deliveries/<uuid:delivery>/",
+        webhook_views.redeliver,
+        name="webhook-redeliver",
+    ),
 ]

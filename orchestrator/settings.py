@@ -58,6 +58,10 @@ try:
     JOBS_DIE_AT: str = env.str("JOBS_DIE_AT", "")
     JOBS_RING_TWICE: bool = env.bool("JOBS_RING_TWICE", False)
 
+    # Webhooks
+    WEBHOOK_SECONDS: float = env.seconds("WEBHOOK_SECONDS", 10)
+    WEBHOOK_ALLOW_LOOPBACK: bool = env.bool("WEBHOOK_ALLOW_LOOPBACK", False)
+
     # Hosts. Seconds.
     HOST_POLL_SECONDS: float = env.seconds("HOST_POLL_SECONDS", 10)
     HOST_INVENTORY_SECONDS: float = env.seconds("HOST_INVENTORY_SECONDS", 300)
@@ -333,6 +337,7 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, seconds in [
         ("seal-events", "events.tasks.seal", 1.0),
         ("seal-audit", "accounts.tasks.seal", 1.0),
+        ("deliver-webhooks", "accounts.tasks.deliver_webhooks", 2.0),
         ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),
         ("place-vms", "vms.tasks.place", 2.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounts.api import openapi, views
+from accounts.api import openapi, views, webhooks
 from orchestrator.api.routing import route
 
 __all__ = ["openapi", "urlpatterns"]  # the schema finds its extensions once they are loaded
@@ -16,5 +16,14 @@ urlpatterns = [
     route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
     route("tokens/<uuid:id>/", views.TokenItem, "token"),
     route("tokens/<uuid:id>/revoke/", views.TokenRevoke, "token-revoke"),
+    route("webhooks/", webhooks.WebhookList, "webhooks"),
+    route("webhooks/<uuid:id>/", webhooks.WebhookItem, "webhook"),
+    route("webhooks/<uuid:id>/test/", webhooks.WebhookTest, "webhook-test"),
+    route("webhooks/<uuid:id>/deliveries/", webhooks.DeliveryList, "webhook-deliveries"),
+    route(
+        "webhooks/<uuid:id>/deliveries/<uuid:delivery>/redeliver/",
+        webhooks.Redeliver,
+        "webhook-redeliver",
+    ),
     route("audit/", views.AuditList, "audit"),
 ]

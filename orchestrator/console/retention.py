@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from events.models import Event
+from events.models import Delivery, Event
 from jobs.models import Job
 from orchestrator.api.models import IdempotencyKey
 from orchestrator.console.queries import first_id
@@ -47,6 +47,9 @@ def retain() -> None:
     deleted = {
         "events": _delete(events.exclude(pk__in=newest)),
         "jobs": _delete(jobs),
+        "deliveries": _delete(
+            Delivery.objects.filter(pk__lt=oldest_event).exclude(state=Delivery.State.PENDING)
+        ),
         "idempotency_keys": _delete(IdempotencyKey.objects.expired()),
     }
     if any(deleted.values()):

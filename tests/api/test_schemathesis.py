@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 83
+OPERATIONS = 91
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -42,7 +42,7 @@ error-feedback.enabled = false
 """
 NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "jobs"),
-    *("users", "service-accounts", "roles", "tokens"),
+    *("users", "service-accounts", "roles", "tokens", "webhooks"),
 )
 
 
@@ -79,6 +79,9 @@ VMS = {
     **dict.fromkeys(("snapshots", "snapshots.delete", "snapshots.refresh"), 1),
     **dict.fromkeys(OF_SNAPSHOTS, 1),
 }
+
+
+ENDS = "from events.models import Delivery; Delivery.objects.filter"
 
 
 def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
@@ -127,6 +130,10 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     empty = make("hosts", name="empty", url=stranger, **login)
     for verb in ("cordon", "disable"):
         ok(admin.post(f"/hosts/{hosts[0]}/{verb}/", json={"reason": "a test"}))
+    chat = {"url": "http://10.0.0.1/hook", "kinds": ["vm"]}
+    webhooks = [make("webhooks", name=f"chat-{number}", **chat) for number in range(3)]
+    pinged = ok(admin.post(f"/webhooks/{webhooks[0]}/test/"))["id"]
+    team.product.manage("shell", "-c", f"{ENDS}(pk='{pinged}').update(state='failed')")
     # Drains and windows are for a host of their own: the others are to take VMs.
     idle = make("hosts", name="idle", url=idle_host, **login)
     ok(admin.post(f"/hosts/{idle}/drain/", json={"reason": "a test"}))
@@ -138,6 +145,8 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         if one["kind"] == "maintenance"
     ]
     return {
+        "webhooks.delete": webhooks[2:],
+        "webhooks.deliveries.redeliver.delivery": [f"{webhooks[0]}/{pinged}"],
         **{f"hosts.{verb}": [idle] for verb in ("drain", "undrain", "maintain", "holds")},
         "hosts.holds.end.hold": [f"{idle}/{hold}"],
         "hosts.delete": [empty],

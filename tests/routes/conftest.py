@@ -11,6 +11,7 @@ from accounts import tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images
+from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
 from vms import grants, requests, templates
@@ -84,9 +85,17 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         snapshot = Snapshot.objects.create(
             vm=vm, host_snapshot_id="{s-1}", with_memory=False, current=True, seen_at=vm.created_at
         )
+        webhook = Webhook.objects.create(
+            owner_id=owner.pk, name=name, url="http://10.0.0.1/", secret="whsec_", cursor=0
+        )
+        delivery = Delivery.objects.create(
+            webhook=webhook, kind="vm.changed", subject="vm:1", body="{}", state="failed"
+        )
         return Thing(
             {
                 **shared,
+                "webhook": webhook.pk,
+                "delivery": delivery.pk,
                 "user": owner.pk,
                 "template": template.pk,
                 "grant": grant.pk,

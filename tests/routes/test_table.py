@@ -39,6 +39,8 @@ NOUNS = {
     "api:user": "user",
     "api:service-account": "service",
     "api:token": "token",
+    "api:webhook": "webhook",
+    "accounts:webhook": "webhook",
     "api:job": "job",
     "api:host": "host",
     "api:source": "source",
@@ -64,6 +66,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:users": {"username": "new", "roles": []},
     "api:service-accounts": {"username": "new", "roles": []},
     "api:tokens": {"name": "new", "scopes": ["read"]},
+    "api:webhooks": {"name": "new", "url": "http://10.0.0.1/"},
     # Nothing listens there: whoever may enrol is told so, with 400.
     "api:hosts": {"name": "new", "url": "http://127.0.0.1:1", "username": "u", "password": "p"},
     "api:sources": {"name": "new", "connection": "host=http://127.0.0.1:1"},

@@ -112,12 +112,15 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         }
         fair |= {"cpus": 1, "memory_mib": 512, "disk_gib": 64}
         aimed |= {field: value for field, value in fair.items() if field in aimed}
+    if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
+        aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
+        aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}
     if isinstance(body.get("until"), str):
         aimed["until"] = "2099-01-01T00:00:00Z"
         aimed.pop("starts_at", None)
     if "password" in body:
         aimed["password"] = "correct horse battery"
-    if "url" in aimed:
+    if "url" in aimed and noun == "hosts":
         aimed["url"] = KNOWN["hosts"][chance // 2 % len(KNOWN["hosts"])]
         aimed |= LOGIN
         aimed.pop("api_key", None)

@@ -412,6 +412,7 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
         "Access",
         (
             Place("Tokens", "/tokens/", "key"),
+            Place("Webhooks", "/webhooks/", "bell", ("webhooks.use", "accounts.view")),
             Place("Users", "/users/", "users", ("accounts.view",)),
             Place("Roles", "/roles/", "shield", ("accounts.view",)),
             Place("Audit", "/audit/", "history", ("audit.view",)),
