@@ -15,7 +15,6 @@ from accounts.models import AuditEvent
 from catalog import images as domain
 from catalog.forms import ImageFilters, ImageForm, RevokeImageForm, SourceForm, TaintForm
 from catalog.models import CatalogSource, HostImage, Image, cached
-from hosts.forms import posted
 from orchestrator.web import pages
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def image(request: PageRequest, id: UUID) -> HttpResponse:
 def new_source(request: PageRequest) -> HttpResponse:
     """Add a catalog source."""
     request.actor.require("images.manage")
-    form = SourceForm(posted(request))
+    form = SourceForm(pages.posted(request))
     if source := pages.accepted(form, lambda v: domain.add_source(request.actor, **v)):
         return pages.done(request, reverse("catalog:images"), f"{source.name} was added.")
     return _dialog(request, form, "Add a catalog source", "Add")
@@ -98,7 +97,7 @@ def new_source(request: PageRequest) -> HttpResponse:
 def new_image(request: PageRequest) -> HttpResponse:
     """Add an image of a source."""
     request.actor.require("images.manage")
-    form = ImageForm(posted(request), actor=request.actor)
+    form = ImageForm(pages.posted(request), actor=request.actor)
     if added := pages.accepted(form, lambda v: domain.add_image(request.actor, **v)):
         return pages.done(request, reverse("catalog:images"), f"{added.name} was added.")
     return _dialog(request, form, "Add an image", "Add")
@@ -109,7 +108,7 @@ def new_image(request: PageRequest) -> HttpResponse:
 def taint(request: PageRequest, id: UUID) -> HttpResponse:
     """Taint an image, after showing which VMs wait for it alone."""
     found = _image(request, id)
-    form = TaintForm(posted(request))
+    form = TaintForm(pages.posted(request))
     if pages.accepted(form, lambda v: domain.set_taint(request.actor, found, True, **v)):
         return pages.done(request, _page_of(found), f"{found.name} is tainted.")
     text = "No new VM is made from it until the taint is taken away. VMs that exist are kept."
@@ -131,7 +130,7 @@ def untaint(request: PageRequest, id: UUID) -> HttpResponse:
 def revoke(request: PageRequest, id: UUID) -> HttpResponse:
     """Revoke an image, after showing which VMs that hits."""
     found = _image(request, id)
-    form = RevokeImageForm(posted(request))
+    form = RevokeImageForm(pages.posted(request))
     if pages.accepted(form, lambda v: domain.revoke(request.actor, found, **v)):
         return pages.done(request, _page_of(found), f"{found.name} was revoked.")
     text = "No VM is made from it ever again."

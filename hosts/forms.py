@@ -16,12 +16,6 @@ from hosts.models import Architecture, Health, Host, HostHold
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-    from django.http import HttpRequest
-
-
-def posted(request: HttpRequest) -> QueryDict | None:
-    """Return what a form is bound to: what was posted, even if that is nothing."""
-    return request.POST if request.method == "POST" else None
 
 
 class TagsField(forms.CharField):

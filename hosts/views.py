@@ -23,7 +23,6 @@ from hosts.forms import (
     HostForm,
     RemoveForm,
     WindowForm,
-    posted,
 )
 from hosts.models import Host
 from jobs.models import Job
@@ -91,7 +90,7 @@ def host_list(request: PageRequest) -> HttpResponse:
 def new(request: PageRequest) -> HttpResponse:
     """Enrol a host. The connection is tried first, and a refusal says what is wrong with it."""
     request.actor.require("hosts.manage")
-    form = EnrolForm(posted(request))
+    form = EnrolForm(pages.posted(request))
 
     def enrol(values: dict[str, Any]) -> Host:
         try:
@@ -147,7 +146,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
 def edit(request: PageRequest, id: UUID) -> HttpResponse:
     """Change name and tags."""
     host = _host(request, id)
-    form = HostForm(posted(request), initial={"name": host.name, "tags": host.tags})
+    form = HostForm(pages.posted(request), initial={"name": host.name, "tags": host.tags})
     if pages.accepted(form, lambda v: enrolment.update_host(request.actor, host, **v)):
         return pages.done(request, _page_of(host), f"{host.name} was changed.")
     return _dialog(request, host, form, "Name and tags", "Save")
@@ -159,7 +158,7 @@ def connection(request: PageRequest, id: UUID) -> HttpResponse:
     """Change credentials or the pinned certificate. They are tried first."""
     host = _host(request, id)
     form = ConnectionForm(
-        posted(request),
+        pages.posted(request),
         initial={"username": host.username, "tls_fingerprint": host.tls_fingerprint},
     )
 
@@ -182,7 +181,7 @@ def hold(request: PageRequest, id: UUID, kind: str) -> HttpResponse:
     if kind not in holds.SIMPLE:
         raise Http404
     host = _host(request, id)
-    form = HoldForm(posted(request))
+    form = HoldForm(pages.posted(request))
     if job := pages.accepted(form, lambda v: holds.hold(request.actor, host, kind, **v)):
         return pages.done(request, _page_of(host), job.message)
     verb = kind.capitalize()
@@ -198,7 +197,7 @@ def hold(request: PageRequest, id: UUID, kind: str) -> HttpResponse:
 def maintain(request: PageRequest, id: UUID) -> HttpResponse:
     """Plan a window of maintenance."""
     host = _host(request, id)
-    form = WindowForm(posted(request))
+    form = WindowForm(pages.posted(request))
     if job := pages.accepted(form, lambda v: holds.plan_maintenance(request.actor, host, **v)):
         return pages.done(request, _page_of(host), job.message)
     text = "It takes no new VMs from the beginning to the end, which both come by themselves."
@@ -229,7 +228,7 @@ def look(request: PageRequest, id: UUID) -> HttpResponse:
 def remove(request: PageRequest, id: UUID) -> HttpResponse:
     """Remove a host from the pool, after showing which of our VMs are on it."""
     host = _host(request, id)
-    form = RemoveForm(posted(request))
+    form = RemoveForm(pages.posted(request))
     if pages.accepted(form, lambda v: removal.remove(request.actor, host, **v)):
         return pages.done(request, reverse("hosts:list"), f"{host.name} was removed.")
     context = {

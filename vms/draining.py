@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 from django.db import transaction
-from django.db.models.functions import Now
+from django.db.models import Q
+from django.db.models.functions import Coalesce, Now
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
@@ -92,12 +93,11 @@ def watch() -> None:
 
 
 def _act(one: Drain) -> None:
-    due = Drain.objects.filter(pk=one.pk, acted_at=None)
-    if one.deadline is not None:
-        due = due.filter(deadline__lte=Now())
+    due = Drain.objects.filter(Q(deadline=None) | Q(deadline__lte=Now()), pk=one.pk)
+    # Level-triggered: a VM that was still being made at the deadline is reached by a later round.
+    if not due.update(acted_at=Coalesce("acted_at", Now())) or one.policy == Drain.Policy.WAIT:
+        return
     with transaction.atomic():
-        if not due.update(acted_at=Now()) or one.policy == Drain.Policy.WAIT:
-            return
         for vm in left_on(one.hold.host).open().select_related("template", "create_job", "host"):
             with suppress(Conflict):  # it ends by itself just now, or has nothing to stop
                 if one.policy == Drain.Policy.DELETE:

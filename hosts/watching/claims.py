@@ -34,14 +34,17 @@ def hold(holder: UUID) -> set[UUID]:
     ours = HostWatch.objects.filter(holder=holder)
     ours.update(held_until=from_now(seconds))
     _let_go(ours.exclude(host__in=polled), "")
-    free = HostWatch.objects.free().filter(host__in=polled)
-    free.update(holder=holder, held_until=from_now(seconds), live_since=None)
-    held = list(ours.order_by("host_id").values_list("host_id", flat=True))
-    surplus = len(held) - _share()
+    surplus = ours.count() - _share()
     if surplus > 0:
-        _let_go(ours.filter(host__in=held[-surplus:]), "Another watcher takes it over.")
-        held = held[:-surplus]
-    return set(held)
+        given_up = ours.order_by("-host_id").values_list("host_id", flat=True)[:surplus]
+        _let_go(ours.filter(host__in=list(given_up)), "Another watcher takes it over.")
+    elif surplus < 0:
+        free = HostWatch.objects.free().filter(host__in=polled)
+        taken = free.order_by("host_id").values_list("host_id", flat=True)[:-surplus]
+        free.filter(host__in=list(taken)).update(
+            holder=holder, held_until=from_now(seconds), live_since=None
+        )
+    return set(ours.values_list("host_id", flat=True))
 
 
 def _share() -> int:

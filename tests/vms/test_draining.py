@@ -75,6 +75,19 @@ def test_vms_are_ended_at_the_deadline_and_not_before(
     assert reread(other).state == "running"
 
 
+def test_a_vm_that_is_being_made_at_the_deadline_is_stopped_when_it_runs(
+    pool: Pool, worker: Worker
+) -> None:
+    vm = pool.ask(pool.alice, host=pool.hosts[0])
+    assert placement.place_pending() == 1
+    draining.drain(pool.alice, pool.hosts[0], reason="disk", policy="stop")
+    draining.watch()
+    assert reread(vm).state == "creating"
+    worker.finish(vm.create_job)  # type: ignore[arg-type]
+    draining.watch()
+    worker.until(lambda: reread(vm).state == "stopped")
+
+
 def test_a_drain_that_was_undone_ends_nothing(pool: Pool, worker: Worker) -> None:
     vm = on(pool, worker, 1)
     later = database_now() + timedelta(hours=1)

@@ -135,6 +135,18 @@ def test_a_size_without_room_or_sense_changes_nothing(
     assert not Job.objects.open().exists()
 
 
+def test_a_host_that_says_yes_and_does_nothing_is_not_asked_for_ever(
+    pool: Pool, worker: Worker, vm: VirtualMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hosts.drivers.parallels import ParallelsDriver
+
+    worker.finish(verbs.stop(pool.bob, vm))
+    monkeypatch.setattr(ParallelsDriver, "configure", lambda *arguments: None)
+    job = worker.finish(verbs.resize(pool.bob, reread(vm), cpus=4))
+    assert (job.state, "still shows another one" in job.error) == ("failed", True)
+    assert charged() == (2, 2048, 64)
+
+
 def test_a_resize_whose_worker_was_lost_looks_first_and_charges_once(
     pool: Pool, worker: Worker, vm: VirtualMachine
 ) -> None:

@@ -94,6 +94,7 @@ def test_watchers_share_the_hosts_and_take_over_what_a_dead_one_held(pool: Pool)
     assert len(claims.hold(first)) == 8
     assert claims.hold(second) == set()  # nothing is free yet
     assert len(claims.hold(first)) == 4
+    assert len(claims.hold(first)) == 4, "what it gave away it does not take again"
     assert len(claims.hold(second)) == 4
     assert holders() == {first: 4, second: 4}
     # The first one dies: its leases and its presence run out.

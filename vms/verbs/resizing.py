@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from hosts.calls import driver_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from vms.models import Placement
 
 STOPPED = frozenset({State.STOPPED})
+MAXIMUM_SENT = 3
+NOT_APPLIED = "The host took the new size each time, and still shows another one. See its log."
 
 
 def resize(
@@ -100,6 +103,9 @@ class ResizeHandler(VerbHandler):
                         result=wanted,
                         effect=lambda: _take_size(vm, placement, wanted),
                     )
+                sent = int(claim.job.payload.get("sent", 0))
+                if sent >= MAXIMUM_SENT:
+                    return Again(step="settle", payload={"error": NOT_APPLIED})
                 disk_gib = wanted["disk_gib"] if wanted["disk_gib"] > seen.disk_gib else None
                 with claim.sending():
                     driver.configure(
@@ -109,7 +115,8 @@ class ResizeHandler(VerbHandler):
             if error.permanent and error.kind != ErrorKind.NOT_FOUND:
                 return Again(step="settle", payload={"error": error.message})
             raise
-        return Again()  # look at what came of it
+        # Look at what came of it, before anything is believed.
+        return Again(seconds=settings.VM_POLL_SECONDS if sent else 0, payload={"sent": sent + 1})
 
     def step_settle(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
         """After a clear no: what the host did before it said so stays, and stays charged."""

@@ -8,7 +8,6 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from hosts.forms import posted
 from hosts.models import Host
 from orchestrator.web import pages
 from vms import draining
@@ -29,7 +28,7 @@ def drain(request: PageRequest, id: UUID) -> HttpResponse:
     hosts = Host.objects.visible_to(request.actor).defer("password", "api_key")
     host = get_object_or_404(hosts, pk=id)
     request.actor.require("hosts.manage")
-    form = DrainForm(posted(request))
+    form = DrainForm(pages.posted(request))
     if job := pages.accepted(form, lambda v: draining.drain(request.actor, host, **v)):
         return pages.done(request, reverse("hosts:detail", args=[id]), job.message)
     left = draining.left_on(host).count()

@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
-from hosts.forms import posted
 from jobs.models import Job, JobLine
 from orchestrator.refusals import Forbidden
 from orchestrator.web import pages
@@ -83,7 +82,7 @@ def new(request: PageRequest) -> HttpResponse:
     """Ask for a VM."""
     request.actor.require("vms.use")
     form = VMForm(
-        posted(request),
+        pages.posted(request),
         actor=request.actor,
         initial={"template": request.GET.get("template", "")},
     )
@@ -177,7 +176,7 @@ def delete(request: PageRequest, id: UUID) -> HttpResponse:
 def extend(request: PageRequest, id: UUID) -> HttpResponse:
     """Let the lease end later, counted from now."""
     vm = vm_of(request, id)
-    form = ExtendForm(posted(request), initial={"seconds": vm.lease_seconds})
+    form = ExtendForm(pages.posted(request), initial={"seconds": vm.lease_seconds})
     if pages.accepted(form, lambda v: leases.extend(request.actor, vm, **v)):
         return pages.done(request, page_of(vm), f"The lease of {vm.name} was extended.")
     context: dict[str, Any] = {
@@ -195,7 +194,7 @@ def extend(request: PageRequest, id: UUID) -> HttpResponse:
 def execute(request: PageRequest, id: UUID) -> HttpResponse:
     """Run a command in the guest; its output appears on the VM's page."""
     vm = vm_of(request, id)
-    form = ExecuteForm(posted(request))
+    form = ExecuteForm(pages.posted(request))
     if pages.accepted(form, lambda v: verbs.execute(request.actor, vm, **v)):
         answer = pages.done(request, page_of(vm))
         if "HX-Trigger" not in answer:

@@ -15,7 +15,6 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import revocation
 from accounts.models import AuditEvent
-from hosts.forms import posted
 from orchestrator.web import pages
 from vms import access, grants, templates
 from vms.forms import GrantForm, RevokeForm, TemplateFilters, TemplateForm
@@ -114,7 +113,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
 def new(request: PageRequest) -> HttpResponse:
     """Make a template."""
     request.actor.require("templates.manage")
-    form = TemplateForm(posted(request), actor=request.actor)
+    form = TemplateForm(pages.posted(request), actor=request.actor)
     if made := pages.accepted(form, lambda v: templates.create_template(request.actor, **v)):
         return pages.done(request, _page_of(made), f"{made.name} was made. Grant it to somebody.")
     context = {"form": form, "title": "New template", "verb": "Make the template"}
@@ -129,7 +128,7 @@ def edit(request: PageRequest, id: UUID) -> HttpResponse:
     """Change a template, for VMs asked for from now on."""
     template = _template(request, id)
     form = TemplateForm(
-        posted(request),
+        pages.posted(request),
         actor=request.actor,
         editing=True,
         initial=model_to_dict(template, fields=[*templates.CHANGEABLE, "images"]),
@@ -147,7 +146,7 @@ def edit(request: PageRequest, id: UUID) -> HttpResponse:
 def revoke(request: PageRequest, id: UUID) -> HttpResponse:
     """Revoke a template, after showing what that hits."""
     template = _template(request, id)
-    form = RevokeForm(posted(request))
+    form = RevokeForm(pages.posted(request))
     if pages.accepted(form, lambda v: templates.revoke_template(request.actor, template, **v)):
         return pages.done(request, _page_of(template), f"{template.name} was revoked.")
     context = {
@@ -167,7 +166,7 @@ def revoke(request: PageRequest, id: UUID) -> HttpResponse:
 def grant(request: PageRequest, id: UUID) -> HttpResponse:
     """Let an account or a role use the template."""
     template = _template(request, id)
-    form = GrantForm(posted(request))
+    form = GrantForm(pages.posted(request))
     made = pages.accepted(
         form, lambda v: grants.grant_template(request.actor, template=template, **v)
     )
@@ -192,7 +191,7 @@ def revoke_grant(request: PageRequest, id: UUID) -> HttpResponse:
     """Revoke a grant, after showing what that hits."""
     found = get_object_or_404(Grant.objects.visible_to(request.actor).for_page(), pk=id)
     hits = grants.impact(request.actor, found)
-    form = RevokeForm(posted(request))
+    form = RevokeForm(pages.posted(request))
     if pages.accepted(form, lambda v: grants.revoke_grant(request.actor, found, **v)):
         text = f"The grant of {found.subject_name} was revoked."
         return pages.done(request, _page_of(found.template), text)

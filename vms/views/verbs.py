@@ -10,7 +10,6 @@ from django.conf import settings
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_http_methods, require_POST
 
-from hosts.forms import posted
 from orchestrator.web import pages
 from vms import leases, verbs
 from vms.forms import (
@@ -82,7 +81,7 @@ def hold(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        HoldForm(posted(request), initial={"seconds": longest}),
+        HoldForm(pages.posted(request), initial={"seconds": longest}),
         lambda v: leases.hold(request.actor, vm, **v),
         title=f"Keep {vm.name} for debugging",
         text="Neither the end of its lease nor a pipeline deletes it meanwhile.",
@@ -105,7 +104,7 @@ def reset(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        forms.Form(posted(request)),
+        forms.Form(pages.posted(request)),
         lambda v: verbs.reset(request.actor, vm),
         title=f"Reset {vm.name}",
         text="Its power is cut and it boots anew. What its guest had not written is lost.",
@@ -124,7 +123,7 @@ def resize(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        ResizeForm(posted(request), initial=size),
+        ResizeForm(pages.posted(request), initial=size),
         lambda v: verbs.resize(request.actor, vm, **v),
         title=f"Resize {vm.name}",
         text="What it grows by is taken from its host's capacity at once.",
@@ -141,7 +140,7 @@ def rename(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        RenameForm(posted(request), initial={"name": vm.name}),
+        RenameForm(pages.posted(request), initial={"name": vm.name}),
         lambda v: verbs.rename(request.actor, vm, **v),
         title=f"Rename {vm.name}",
         verb="Rename",
@@ -157,7 +156,7 @@ def clone(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        CloneForm(posted(request)),
+        CloneForm(pages.posted(request)),
         lambda v: verbs.clone(request.actor, vm, **v),
         title=f"Clone {vm.name}",
         text=f"The new VM has the size of {vm.name} and comes on the same host.",
@@ -176,7 +175,7 @@ def upload(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        UploadForm(posted(request)),
+        UploadForm(pages.posted(request)),
         lambda v: verbs.upload(request.actor, vm, **v),
         title=f"Copy a file into {vm.name}",
         text=f"The file lies on the disk of {vm.host or 'its host'}.",
@@ -193,7 +192,7 @@ def take_snapshot(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        SnapshotForm(posted(request)),
+        SnapshotForm(pages.posted(request)),
         lambda v: snapshots.take(request.actor, vm, **v),
         title=f"Take a snapshot of {vm.name}",
         text="Of a running VM it holds the memory, too: reverting brings it back running.",
@@ -210,7 +209,7 @@ def delete_snapshots(request: PageRequest, id: UUID) -> HttpResponse:
     return _dialog(
         request,
         vm,
-        forms.Form(posted(request)),
+        forms.Form(pages.posted(request)),
         lambda v: snapshots.delete_all(request.actor, vm),
         title=f"Delete all snapshots of {vm.name}",
         text="The VM stays as it is now. There is no way back to any of them.",
@@ -229,7 +228,7 @@ def revert_snapshot(request: PageRequest, id: UUID, snapshot: UUID) -> HttpRespo
     return _dialog(
         request,
         vm,
-        forms.Form(posted(request)),
+        forms.Form(pages.posted(request)),
         lambda v: snapshots.revert(request.actor, row),
         title=f"Revert {vm.name} to {row.name}",
         text=f"Everything that changed since then is lost. Afterwards the VM {then}.",
@@ -247,7 +246,7 @@ def delete_snapshot(request: PageRequest, id: UUID, snapshot: UUID) -> HttpRespo
     return _dialog(
         request,
         vm,
-        DeleteSnapshotForm(posted(request)),
+        DeleteSnapshotForm(pages.posted(request)),
         lambda v: snapshots.delete(request.actor, row, **v),
         title=f"Delete the snapshot {row.name}",
         text="The VM stays as it is now.",
