@@ -18,7 +18,7 @@ MISSING = "01890000-0000-7000-8000-000000000000"
 def test_me_tells_account_roles_permissions_and_token(developer: Api) -> None:
     body = developer.get("me/").json()
     assert (body["username"], body["kind"], body["roles"]) == ("bob", "person", ["Developer"])
-    assert body["permissions"] == ["vms.use"]
+    assert body["permissions"] == ["vms.use", "webhooks.use"]
     assert body["token"]["name"] == "test"
     assert "token" not in body["token"]
 
@@ -151,7 +151,7 @@ def test_a_token_of_somebody_else_is_absent(developer: Api, alice: User) -> None
 
 def test_roles_are_listed_with_permissions(admin: Api) -> None:
     roles = {role["name"]: role for role in admin.get("roles/").json()["results"]}
-    assert roles["Developer"]["permissions"] == ["vms.use"]
+    assert roles["Developer"]["permissions"] == ["vms.use", "webhooks.use"]
     assert roles["Developer"]["shipped"] is True
 
 

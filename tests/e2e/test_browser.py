@@ -240,7 +240,7 @@ def run_command(person: Person) -> None:
 def sees_only_their_own(bob: Person, foreign: str) -> None:
     """Bob finds neither the administrator's VM nor the places of administrators."""
     places = bob.page.get_by_role("navigation", name="Main").get_by_role("link")
-    expect(places).to_have_text(["Overview", "VMs", "Templates", "Jobs", "Tokens"])
+    expect(places).to_have_text(["Overview", "VMs", "Templates", "Jobs", "Tokens", "Webhooks"])
     bob.go("VMs")
     expect(bob.page.locator("#rows tbody tr")).to_have_count(1)
     bob.go("Jobs")
