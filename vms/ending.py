@@ -84,8 +84,8 @@ def request_delete(actor: Actor, vm: VirtualMachine) -> Job:
     with transaction.atomic():
         if actor.token and (held := Lease.objects.held().filter(vm=vm).first()):
             raise Conflict(
-                f"This VM is kept for debugging: {held.held_reason} It is released or deleted by a "
-                "person.",
+                f"This VM is kept for debugging (“{held.held_reason}”). A person releases or "
+                "deletes it.",
                 code="held",
             )
         job = end(vm, actor, reason=f"Deleted by {actor.name}.")
