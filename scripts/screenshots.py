@@ -98,7 +98,8 @@ def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a demo in `folder`, untouched by this shell's settings."""
     foreign = {"DATABASE_URL", "REDIS_URL", "BIND", "DEMO", "PUBLIC_URL", "PORT"}
     kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    return {**kept, "VAR_DIR": str(folder), "PORT": "0"}
+    # Its webhook goes to a dead port of this machine, never to another.
+    return {**kept, "VAR_DIR": str(folder), "PORT": "0", "WEBHOOK_ALLOW_LOOPBACK": "true"}
 
 
 @contextmanager
@@ -185,12 +186,41 @@ def pages_of(demo: Demo) -> dict[str, str]:
     host = _id_of(demo, "/hosts/", "mac-1")
     reason = {"reason": "The disk is being replaced."}
     demo.post("admin", f"/hosts/{_id_of(demo, '/hosts/', 'mac-3')}/cordon/", reason, wait=5)
-    listed = ["hosts", "images", "templates", "vms", "jobs", "tokens", "users", "roles", "audit"]
+    drain = {"reason": "It gets a new disk.", "policy": "wait"}
+    demo.post("admin", f"/hosts/{host}/drain/", drain, wait=5)
+    window = {
+        "reason": "macOS 27",
+        "starts_at": "2099-01-01T10:00:00Z",
+        "until": "2099-01-01T12:00:00Z",
+    }
+    demo.post("admin", f"/hosts/{host}/maintain/", window, wait=5)
+    for name in ("clean", "tested"):
+        demo.post("bob", f"/vms/{vm}/snapshots/", {"name": name}, wait=30)
+    demo.post("bob", f"/vms/{vm}/hold/", {"reason": "A flaky test."}, wait=5)
+    chat = {"name": "chat", "url": "http://127.0.0.1:1/hook", "kinds": ["vm", "lease.ending"]}
+    webhook = demo.post("admin", "/webhooks/", chat)
+    demo.post("admin", f"/webhooks/{webhook['id']}/test/", {})
+    listed = [
+        "webhooks",
+        "hosts",
+        "images",
+        "templates",
+        "vms",
+        "jobs",
+        "tokens",
+        "users",
+        "roles",
+        "audit",
+    ]
     return {
         "overview": "/",
         **{name: f"/{name}/" for name in listed},
         "host": f"/hosts/{host}/",
         "host-new": "/hosts/new/",
+        "host-drain": f"/hosts/{host}/drain/",
+        "host-maintain": f"/hosts/{host}/maintain/",
+        "webhook": f"/webhooks/{webhook['id']}/",
+        "webhook-new": "/webhooks/new/",
         "host-remove": f"/hosts/{host}/remove/",
         "image": f"/images/{_id_of(demo, '/images/')}/",
         "image-new": "/images/new/",
@@ -200,6 +230,7 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "vm": f"/vms/{vm}/",
         "vm-waiting": f"/vms/{_id_of(demo, '/vms/', 'store-upload')}/",
         "vm-new": "/vms/new/",
+        "vm-snapshot": f"/vms/{vm}/snapshots/new/",
         "vm-placement": f"/vms/{vm}/placement/",
         "job": f"/jobs/{job['id']}/",
         "token": f"/tokens/{_id_of(demo, '/tokens/')}/",
