@@ -124,7 +124,7 @@ def send_test(actor: Actor, webhook: Webhook) -> Delivery:
     _require_own(actor, webhook)
     with transaction.atomic():
         _tell(actor, webhook, "webhook.tested")
-        return delivering.test_delivery(webhook)
+        return delivering.make_ping(webhook)
 
 
 def redeliver(actor: Actor, delivery: Delivery) -> Delivery:

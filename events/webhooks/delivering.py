@@ -107,7 +107,7 @@ def _delivery(webhook: Webhook, event: Event) -> Delivery:
     )
 
 
-def test_delivery(webhook: Webhook) -> Delivery:
+def make_ping(webhook: Webhook) -> Delivery:
     """Store a delivery of the kind `ping`, which goes out with the next tick."""
     body: dict[str, Any] = {"kind": "ping", "subject": f"webhook:{webhook.pk}", "data": {}}
     return Delivery.objects.create(
@@ -124,6 +124,15 @@ def deliver(rights: Rights) -> int:
     if not RowLease.take(LEASE, holder, TICK_SECONDS + settings.WEBHOOK_SECONDS + 10):
         return 0
     ends = time.monotonic() + TICK_SECONDS
+    tries = 0
+    while True:
+        tries += _send_until(ends, rights)
+        if RowLease.release(LEASE, holder):
+            return tries
+
+
+def _send_until(ends: float, rights: Rights) -> int:
+    """Send what is due, and wait for all that was begun; after `ends` nothing more is."""
     under_way: set[Future[None]] = set()
     tries = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="webhook") as pool:
@@ -133,10 +142,8 @@ def deliver(rights: Rights) -> int:
             under_way |= {pool.submit(_try, one, allowed) for one in claimed}
             tries += len(claimed)
             if not under_way:
-                break
+                return tries
             _done, under_way = wait(under_way, LOOK_SECONDS, FIRST_COMPLETED)
-    RowLease.release(LEASE, holder)
-    return tries
 
 
 def _claim() -> list[Delivery]:

@@ -22,7 +22,9 @@ from events.publishing import publish
 from events.sealing import seal_events
 from events.webhooks import addresses, delivering
 from orchestrator.db.clock import from_now
+from orchestrator.db.models import RowLease
 from orchestrator.refusals import Conflict, Forbidden, Invalid
+from tests.support.product import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +189,23 @@ def test_two_ticks_at_once_send_each_event_once(alice: User, receiver: Receiver)
     round_()
     sent = [headers["webhook-id"] for headers, _body in receiver.got]
     assert len(sent) == len(set(sent)) == 10
+
+
+def test_a_tick_that_came_too_early_does_not_stop_the_next_ones(
+    alice: User, receiver: Receiver
+) -> None:
+    make(alice, receiver.url, "vm")
+    receiver.goes_on = threading.Event()
+    happens("vm.changed")
+    first = threading.Thread(target=tick)
+    first.start()
+    until(lambda: RowLease.objects.filter(name=delivering.LEASE).exists(), 10, "it is at work")
+    assert round_() == 0, "one sends at a time"
+    receiver.goes_on.set()
+    first.join(30)
+    happens("vm.changed")
+    assert round_() == 1
+    assert receiver.kinds() == ["vm.changed"] * 2
 
 
 def test_a_receiver_that_hangs_delays_no_other(
