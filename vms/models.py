@@ -364,6 +364,16 @@ class Drain(BaseModel):
         return f"{self.hold} ({self.policy})"
 
 
+class QuarantineQuerySet(models.QuerySet["Quarantine"]):
+    def untried(self) -> QuarantineQuerySet:
+        """Return those that no VM is trying, as `is_tried` tells it of one."""
+        return self.exclude(
+            probation__isnull=False,
+            probation__closed_at__isnull=True,
+            probation__abandoned_at__isnull=True,
+        )
+
+
 class Quarantine(BaseModel):
     """A host that fails to make VMs: one VM may try it again from time to time."""
 
@@ -376,8 +386,16 @@ class Quarantine(BaseModel):
         Placement, on_delete=models.SET_NULL, null=True, related_name="probation_of"
     )
 
+    objects = QuarantineQuerySet.as_manager()
+
     def __str__(self) -> str:
         return str(self.hold)
+
+    @property
+    def is_tried(self) -> bool:
+        """Return whether a VM tries the host now. One that was cancelled or moved away does not."""
+        placement = self.probation
+        return bool(placement and not placement.closed_at and not placement.abandoned_at)
 
 
 class LeaseQuerySet(models.QuerySet["Lease"]):

@@ -14,6 +14,7 @@ from accounts.actors import SYSTEM
 from hosts import holds
 from hosts.models import Host, HostHold
 from orchestrator.db.clock import database_now
+from orchestrator.db.models import moved
 from vms.models import Placement, Quarantine
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def note_success(placement: Placement) -> None:
 
 def take_probation(host_id: UUID, placement: Placement) -> bool:
     """Let `placement` be the one VM that tries the host; return False when another is."""
-    return bool(_due().filter(hold__host=host_id).update(probation=placement))
+    found = _due().filter(hold__host=host_id).first()
+    if found is None:
+        return False
+    return moved(
+        Quarantine.objects.filter(pk=found.pk, probation=found.probation_id), probation=placement
+    )
 
 
 def on_probation() -> set[UUID]:
@@ -64,8 +70,8 @@ def on_probation() -> set[UUID]:
 
 
 def _due() -> QuerySet[Quarantine]:
-    return Quarantine.objects.filter(
-        hold__in=HostHold.objects.live(), probation=None, probation_at__lte=Now()
+    return Quarantine.objects.untried().filter(
+        hold__in=HostHold.objects.live(), probation_at__lte=Now()
     )
 
 

@@ -14,11 +14,13 @@ from hosts.models import Host, HostHold
 from orchestrator.db.clock import database_now, from_now
 from orchestrator.refusals import Conflict, Forbidden, Invalid
 from tests.vms.conftest import reread
-from vms import draining, placement
+from vms import draining, ending, placement
 from vms.models import Drain, Placement, Quarantine, VirtualMachine
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from django.test import Client
 
     from tests.vms.conftest import Pool, Worker
 
@@ -167,6 +169,28 @@ def test_a_host_that_fails_is_put_aside_tried_once_and_comes_back_when_it_is_wel
     assert not HostHold.objects.live().filter(kind="quarantine").exists()
     tried = Placement.objects.filter(vm__in=vms).values_list("vm", flat=True)
     assert len(set(tried)) == len(tried), "never the same host again"
+
+
+def test_a_probation_vm_that_was_cancelled_leaves_its_turn_to_the_next(
+    pool: Pool, worker: Worker, failing: Host, client: Client
+) -> None:
+    for _ in range(3):
+        pool.ask()
+    worker.until(lambda: Quarantine.objects.exists())
+    worker.until(lambda: not Placement.objects.open().exists())
+    pool.simulation.control(1, faults=None)
+    probe, next_one = (pool.ask(name=name, priority=9) for name in ("probe", "next"))
+    Quarantine.objects.update(probation_at=from_now(-1))
+    assert placement.place_pending() == 1
+    client.force_login(pool.alice.user, "allauth.account.auth_backends.AuthenticationBackend")
+    page = f"/hosts/{failing.pk}/"
+    assert b"One VM is trying it now" in client.get(page).content
+    assert reread(next_one).state == "pending"
+    ending.request_delete(pool.bob, reread(probe))
+    worker.until(lambda: reread(probe).is_final)
+    assert reread(probe).state == "cancelled", "it said nothing about the host"
+    worker.until(lambda: reread(next_one).state == "running")
+    assert not HostHold.objects.live().filter(kind="quarantine").exists()
 
 
 def test_too_few_failures_prove_nothing(pool: Pool, worker: Worker, failing: Host) -> None:
