@@ -19,6 +19,7 @@ from hosts.models import Host, HostStatus
 from orchestrator.db.clock import database_now, from_now
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
     from uuid import UUID
 
@@ -89,7 +90,7 @@ def claim_shard() -> Shard | None:
         return None
     clock = Clock.look()
     statuses = list(HostStatus.objects.filter(poll_claim=claim).order_by("pk"))
-    hosts, unreadable = _load([status.pk for status in statuses])
+    hosts, unreadable = load_hosts([status.pk for status in statuses])
     return Shard(
         claim,
         clock,
@@ -106,12 +107,12 @@ def claim_shard() -> Shard | None:
     )
 
 
-def _load(ids: list[UUID]) -> tuple[dict[UUID, Host], list[Host]]:
+def load_hosts(ids: Collection[UUID]) -> tuple[dict[UUID, Host], list[Host]]:
     """Return the hosts by id, and apart from them those whose credentials no key decrypts."""
     try:
         return Host.objects.in_bulk(ids), []
-    except ImproperlyConfigured:
-        log.exception("poll.unreadable_credentials")
+    except ImproperlyConfigured:  # of one at least: it is found by reading each alone
+        pass
     hosts: dict[UUID, Host] = {}
     unreadable: list[Host] = []
     for host_id in ids:
@@ -119,6 +120,7 @@ def _load(ids: list[UUID]) -> tuple[dict[UUID, Host], list[Host]]:
             hosts |= Host.objects.in_bulk([host_id])
         except ImproperlyConfigured:
             unreadable += Host.objects.filter(pk=host_id).defer("password", "api_key")
+    log.warning("hosts.unreadable_credentials", hosts=[host.name for host in unreadable])
     return hosts, unreadable
 
 

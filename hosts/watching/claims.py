@@ -76,8 +76,9 @@ def leave(holder: UUID) -> None:
 
 
 def live(host_id: UUID, holder: UUID) -> None:
-    """Note that the host's events come in."""
-    _note(host_id, holder, live_since=Now(), problem="")
+    """Note that the host's events come in, if that is news."""
+    if HostWatch.objects.filter(pk=host_id, holder=holder, live_since=None).exists():
+        _note(host_id, holder, live_since=Now(), problem="")
 
 
 def lost(host_id: UUID, holder: UUID | None, problem: str) -> None:

@@ -14,7 +14,7 @@ import structlog
 
 from hosts.calls import limits
 from hosts.drivers import open_async_driver
-from hosts.drivers.base import HostError, News
+from hosts.drivers.base import ErrorKind, HostError, News
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,12 +43,13 @@ class Follower:
     def __init__(self) -> None:
         self.told: queue.SimpleQueue[Told] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
+        self._hosts: dict[UUID, Host] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name="events", daemon=True)
         self._thread.start()
 
     def follow(self, hosts: Iterable[Host]) -> None:
-        """Begin to follow these hosts; each is connected with the credentials that it has now."""
+        """Follow these hosts; one that is followed already takes the new values at its next try."""
         for host in hosts:
             self._loop.call_soon_threadsafe(self._begin, host)
 
@@ -64,12 +65,14 @@ class Follower:
         self._thread.join(10)
 
     def _begin(self, host: Host) -> None:
-        self._end(host.pk)
-        self._tasks[host.pk] = self._loop.create_task(self._follow(host))
+        self._hosts[host.pk] = host
+        if host.pk not in self._tasks:
+            self._tasks[host.pk] = self._loop.create_task(self._follow(host.pk))
 
     def _end(self, host_id: UUID) -> None:
         if task := self._tasks.pop(host_id, None):
             task.cancel()
+            del self._hosts[host_id]
 
     async def _end_all(self) -> None:
         tasks = list(self._tasks.values())
@@ -77,27 +80,27 @@ class Follower:
             self._end(host_id)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, host: Host) -> None:
+    async def _follow(self, host_id: UUID) -> None:
         tries = 0
         while True:
-            heard = False
+            host, pause = self._hosts[host_id], 0.0
             try:
                 driver = open_async_driver(host.driver, host.connection, limits=limits())
                 try:
                     async for news in driver.news():
-                        heard, tries = True, 0
-                        self.told.put(Told(host.pk, news))
+                        tries = 0
+                        self.told.put(Told(host_id, news))
                 finally:
                     with suppress(Exception):
                         await driver.aclose()
-                problem, pause = "The host ended its events.", 0.0
+                problem = "The host ended its events."
             except HostError as error:
                 problem = error.message
-                pause = UNOFFERED_SECONDS if error.permanent and not heard else 0.0
+                pause = UNOFFERED_SECONDS if error.kind is ErrorKind.NOT_FOUND else 0.0
             except Exception as error:
-                log.exception("watch.failed", host_id=str(host.pk))
-                problem, pause = f"Following it failed here ({type(error).__name__}).", 0.0
-            self.told.put(Told(host.pk, problem=problem))
+                log.exception("watch.failed", host_id=str(host_id))
+                problem = f"Following it failed here ({type(error).__name__})."
+            self.told.put(Told(host_id, problem=problem))
             pause = pause or RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
             tries += 1
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))

@@ -18,6 +18,7 @@ from events.sealing import seal_events
 from hosts import inventory, lifecycle
 from hosts.drivers.base import HostError, News
 from hosts.models import Host
+from hosts.polling.claims import UNREADABLE, load_hosts
 from hosts.watching import claims
 from hosts.watching.following import Follower
 
@@ -43,6 +44,7 @@ class Watcher:
         self._follower = Follower()
         self._looks = Looks(self._look)
         self._held: set[UUID] = set()
+        self._followed: set[UUID] = set()  # those held whose credentials could be read
         self._renew_at = 0.0
 
     def stop(self) -> None:
@@ -66,9 +68,19 @@ class Watcher:
     def _hold(self) -> None:
         held = claims.hold(self.holder)
         self._follower.forget(self._held - held)
-        if new := held - self._held:
-            self._follower.follow(Host.objects.filter(pk__in=new))
+        self._follow(held - self._followed)
         self._held = held
+        self._followed &= held
+
+    def _follow(self, host_ids: set[UUID]) -> None:
+        """Follow these hosts with what is stored of them now; those that cannot be read, later."""
+        if not host_ids:
+            return
+        readable, unreadable = load_hosts(host_ids)
+        self._follower.follow(readable.values())
+        self._followed |= readable.keys()
+        for host in unreadable:
+            claims.lost(host.pk, self.holder, UNREADABLE)
 
     def _next(self) -> list[Told]:
         """Return what was told, waiting a moment for it."""
@@ -85,6 +97,7 @@ class Watcher:
             return
         if told.news is None:
             claims.lost(told.host_id, self.holder, told.problem)
+            self._follow({told.host_id})  # somebody may have entered other credentials
             return
         if told.news == News(listing=True):  # it stands: what was told before is not told again
             claims.live(told.host_id, self.holder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.db import connection
 
 from hosts.drivers.base import News
 from hosts.models import Host, HostVM, HostWatch
+from hosts.polling.claims import UNREADABLE
 from hosts.watching import Watcher, claims
 from hosts.watching.watcher import Looks
 from jobs.models import Job
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stores
 
 
-@pytest.fixture
-def watcher(pool: Pool) -> Iterator[Watcher]:
-    """A watcher of the pool's three hosts, which follows them already."""
+@contextmanager
+def watching(live: int) -> Iterator[Watcher]:
+    """Run a watcher that follows `live` hosts already."""
     made = Watcher()
 
     def run() -> None:
@@ -42,12 +44,21 @@ def watcher(pool: Pool) -> Iterator[Watcher]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        until(lambda: HostWatch.objects.filter(live_since__isnull=False).count() == 3, 20, "live")
+        until(
+            lambda: HostWatch.objects.filter(live_since__isnull=False).count() == live, 20, "live"
+        )
         yield made
     finally:
         made.stop()
         thread.join(20)
     assert not HostWatch.objects.exclude(holder=None).exists(), "it let go of everything"
+
+
+@pytest.fixture
+def watcher(pool: Pool) -> Iterator[Watcher]:
+    """A watcher of the pool's three hosts, which follows them already."""
+    with watching(3) as made:
+        yield made
 
 
 def test_what_changes_on_a_host_is_recorded_at_once(pool: Pool, watcher: Watcher) -> None:
@@ -78,6 +89,40 @@ def test_a_host_that_is_disabled_is_let_go(pool: Pool, watcher: Watcher) -> None
     watch = HostWatch.objects.filter(host=pool.hosts[2])
     until(lambda: watch.filter(holder=None, live_since=None).exists(), 15, "it is let go")
     until(lambda: pool.simulation.control(3)["subscribers"] == 0, 5, "the connection is closed")
+
+
+@pytest.mark.parametrize(("cipher", "problem"), [("no cipher", UNREADABLE), (None, "password")])
+def test_a_host_with_bad_credentials_holds_up_no_other_and_is_followed_once_they_are_right(
+    pool: Pool, cipher: str | None, problem: str
+) -> None:
+    good = Host.objects.get(pk=pool.hosts[1].pk)
+    if cipher:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE hosts_host SET password = %s WHERE name = %s", [cipher, good.name]
+            )
+    else:
+        Host.objects.filter(pk=good.pk).update(password="not this one")
+    with watching(2):
+        watch = HostWatch.objects.filter(host=good)
+        until(lambda: watch.filter(problem__icontains=problem).exists(), 10, "it is told why")
+        assert watch.filter(live_since=None).exists()
+        Host.objects.filter(pk=good.pk).update(password=good.password)
+        until(lambda: watch.filter(live_since__isnull=False, problem="").exists(), 30, "followed")
+
+
+def test_a_host_that_is_followed_stays_live_since_the_same_moment(pool: Pool) -> None:
+    holder, host = uuid.uuid4(), pool.hosts[0]
+    claims.hold(holder)
+    claims.live(host.pk, holder)
+    since = HostWatch.objects.get(host=host).live_since
+    claims.live(host.pk, holder)  # what it tells of its cache looks like "the connection stands"
+    assert HostWatch.objects.get(host=host).live_since == since
+    claims.lost(host.pk, holder, "gone")
+    claims.live(host.pk, holder)
+    again = HostWatch.objects.get(host=host)
+    assert again.live_since and since and again.live_since > since
+    assert again.problem == ""
 
 
 def holders() -> dict[UUID | None, int]:
