@@ -1,0 +1,17 @@
+"""The tables of this room. The domain functions beside them write, views and tasks do not."""
+
+from vms.models.hosts import Drain as Drain
+from vms.models.hosts import Quarantine as Quarantine
+from vms.models.hosts import QuarantineQuerySet as QuarantineQuerySet
+from vms.models.leases import Lease as Lease
+from vms.models.leases import LeaseQuerySet as LeaseQuerySet
+from vms.models.machines import Placement as Placement
+from vms.models.machines import PlacementQuerySet as PlacementQuerySet
+from vms.models.machines import Snapshot as Snapshot
+from vms.models.machines import VirtualMachine as VirtualMachine
+from vms.models.machines import VirtualMachineQuerySet as VirtualMachineQuerySet
+from vms.models.templates import Grant as Grant
+from vms.models.templates import GrantQuerySet as GrantQuerySet
+from vms.models.templates import LeaseEnd as LeaseEnd
+from vms.models.templates import Template as Template
+from vms.models.templates import TemplateQuerySet as TemplateQuerySet
