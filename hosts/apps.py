@@ -9,7 +9,7 @@ class HostsConfig(AppConfig):
     name = "hosts"
 
     def ready(self) -> None:
-        from hosts import holds
+        from hosts import bulk, holds
         from hosts.verbs import InventoryHandler
         from jobs import handlers
 
@@ -17,3 +17,4 @@ class HostsConfig(AppConfig):
         handlers.register_at_once(
             "host.remove", *(verb for verbs in holds.VERBS.values() for verb in verbs[:2])
         )
+        bulk.register()

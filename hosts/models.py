@@ -107,6 +107,10 @@ class Host(BaseModel):
         )
 
     @property
+    def subject(self) -> str:
+        return f"host:{self.pk}"
+
+    @property
     def lane(self) -> str:
         """Return the lane that limits how many calls to this host are open."""
         return f"host:{self.pk}"

@@ -25,6 +25,7 @@ from hosts.forms import (
     WindowForm,
 )
 from hosts.models import Host
+from jobs import batches
 from jobs.models import Job
 from orchestrator.refusals import Refusal
 from orchestrator.web import pages
@@ -77,6 +78,8 @@ def host_list(request: PageRequest) -> HttpResponse:
     context = {
         "page": Paginator(rows, pages.PAGE_SIZE).get_page(request.GET.get("page")),
         "filters": filters,
+        "bulk": batches.verbs_on("host") if request.actor.can("hosts.manage") else {},
+        "query": request.GET.urlencode(),
         "healths": Host.objects.present()
         .order_by("status__health")
         .values_list("status__health")

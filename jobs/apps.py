@@ -9,7 +9,9 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
+        from jobs import batches, handlers
         from jobs.models import Job
         from orchestrator.web import waiting
 
         waiting.register(Job.objects.which_ended)
+        handlers.register(batches.KIND, batches.BatchHandler())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from orchestrator.db.clock import from_now
 from orchestrator.db.models import BaseModel
@@ -164,3 +164,46 @@ class JobLine(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class BatchItemQuerySet(models.QuerySet["BatchItem"]):
+    def with_outcome(self) -> BatchItemQuerySet:
+        """Return the items with `outcome`: their job's state, or else why they have none."""
+        return self.annotate(outcome=Coalesce("job__state", "state"))
+
+    def which_are(self, *outcomes: str) -> BatchItemQuerySet:
+        return self.annotate(outcome=Coalesce("job__state", "state")).filter(outcome__in=outcomes)
+
+    def tally(self) -> dict[str, int]:
+        """Return how many items have which outcome."""
+        found = self.order_by().annotate(outcome=Coalesce("job__state", "state"))
+        return dict(found.values_list("outcome").annotate(models.Count("pk")))
+
+
+class BatchItem(BaseModel):
+    """One thing that a batch acts on, and what became of it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        STARTED = "started"  # the job tells more
+        REFUSED = "refused"
+        DROPPED = "dropped"  # the batch was cancelled first
+
+    batch = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items")
+    subject = models.CharField(max_length=80)
+    name = models.CharField(max_length=200)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING)
+    # Not always a child of the batch: a VM that was being deleted already has that one job.
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, related_name="+")
+    error = models.TextField(default="", blank=True)  # why it was refused
+
+    objects = BatchItemQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["batch", "subject"], name="batch_item_once")]
+        indexes = [
+            models.Index(fields=["batch"], name="batch_item_waiting", condition=Q(state="waiting"))
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -13,7 +13,7 @@ class VmsConfig(AppConfig):
         from catalog import images
         from hosts import lifecycle
         from jobs import handlers
-        from vms import creation, ending, reconciliation, revocations, verbs
+        from vms import bulk, creation, ending, reconciliation, revocations, verbs
 
         handlers.register("vm.create", creation.CreateHandler())
         handlers.register("vm.delete", ending.DeleteHandler())
@@ -30,3 +30,4 @@ class VmsConfig(AppConfig):
             available=reconciliation.on_available,
             news=reconciliation.on_news,
         )
+        bulk.register()

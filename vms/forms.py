@@ -302,6 +302,18 @@ class ExtendForm(forms.Form):
     seconds = DurationField(label="From now")
 
 
+class ExtendManyForm(forms.Form):
+    """How long VMs may live from now."""
+
+    lease_seconds = DurationField(label="From now", help_text="Such as 8h.")
+
+
+class StopForm(forms.Form):
+    """How VMs are stopped."""
+
+    force = forms.BooleanField(required=False, label="Force them at once, as if the power went")
+
+
 class DrainForm(forms.Form):
     """Why a host is emptied, and what becomes of its VMs."""
 

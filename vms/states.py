@@ -68,3 +68,20 @@ MOVES: dict[str, frozenset[State]] = {
 }
 
 AT_REST = frozenset(_AT_REST)
+
+# In which states a verb is worth asking for: pages offer it then. The verb itself decides.
+OFFERED: dict[str, frozenset[State]] = {
+    "start": frozenset({S.STOPPED}),
+    "resume": frozenset({S.SUSPENDED, S.PAUSED}),
+    "stop": frozenset({S.RUNNING, S.PAUSED}),
+    "suspend": frozenset({S.RUNNING}),
+    "pause": frozenset({S.RUNNING}),
+    "restart": frozenset({S.RUNNING}),
+    "reset": frozenset({S.RUNNING}),
+    "execute": frozenset({S.RUNNING}),
+    "resize": frozenset({S.STOPPED}),
+    "clone": frozenset({S.STOPPED}),
+    "rename": AT_REST,
+    "snapshot": AT_REST,
+    "delete": frozenset(set(State) - {*State.final(), S.DELETING}),
+}

@@ -77,6 +77,11 @@
     for (const open of document.querySelectorAll("details[data-close-outside][open]")) {
       if (!open.contains(target)) open.open = false;
     }
+    if (target.matches("[data-pick-all]")) {
+      for (const box of document.querySelectorAll("input[form=bulk][name=id]")) {
+        box.checked = target.checked;
+      }
+    }
     const copy = target.closest("[data-copy]");
     if (copy) {
       const source = document.getElementById(copy.dataset.copy);

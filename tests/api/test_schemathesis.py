@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 91
+OPERATIONS = 95
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -119,6 +119,9 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     for verb in OF_SNAPSHOTS:
         for vm_id in vms[verb]:
             ok(team.bob.post(f"/vms/{vm_id}/snapshots/", json={"name": "clean"}))
+    # Refused for its one item, so that there is something to retry.
+    stopped = {"verb": "vm.stop", "ids": vms["start"]}
+    batch = ok(team.bob.post("/batches/", json=stopped))["id"]
     _settle(team)
     for verb in OF_SNAPSHOTS:
         rows = {vm_id: ok(admin.get(f"/vms/{vm_id}/snapshots/"))["results"] for vm_id in vms[verb]}
@@ -159,6 +162,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "grants.revoke": grants,
         "tokens.revoke": tokens,
         "users.update": [ok(team.bob.get("/me/"))["id"]],
+        "jobs.retry": [batch],
         "jobs.cancel": [vm["job"] for vm in waiting[::2]],
         "vms.delete": [vm["id"] for vm in waiting[1::2]],
         **{f"vms.{verb}": ids for verb, ids in vms.items()},

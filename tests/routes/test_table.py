@@ -178,11 +178,14 @@ def answer(client: Client, world: World, name: str, method: str, whose: str) -> 
     """Ask for `whose` object and take everything back; return the status, or `login`."""
     thing = world.own if whose == "own" else world.other
     api = name.startswith("api:")
+    form = FORM
+    if name == "jobs:new-batch":
+        form += b"&" + urlencode({"verb": "vm.delete", "id": thing.ids["vm"]}).encode()
     with transaction.atomic():
         response = client.generic(
             method,
             address(name, thing.ids),
-            json.dumps(BODIES.get(name, {}) | body_of(name, thing)).encode() if api else FORM,
+            json.dumps(BODIES.get(name, {}) | body_of(name, thing)).encode() if api else form,
             "application/json" if api else "application/x-www-form-urlencoded",
         )
         transaction.set_rollback(True)
@@ -195,6 +198,8 @@ def body_of(name: str, thing: Any) -> dict[str, Any]:
     """Return what a body has to say about the objects that were made for this test."""
     if name == "api:vms":
         return {"template": str(thing.ids["template"])}
+    if name in ("api:batches", "api:batch-preview"):
+        return {"verb": "vm.delete", "ids": [str(thing.ids["vm"])]}
     if name == "api:grants":
         return {"template": str(thing.ids["template"]), "user": "charlie", "level": "use"}
     return {}

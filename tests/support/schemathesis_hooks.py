@@ -112,6 +112,9 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         }
         fair |= {"cpus": 1, "memory_mib": 512, "disk_gib": 64}
         aimed |= {field: value for field, value in fair.items() if field in aimed}
+    if noun == "batches":
+        host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
+        aimed = {"verb": "host.inventory", "ids": [host]}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}

@@ -11,51 +11,28 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
+from jobs import batches
 from jobs.models import Job, JobLine
 from orchestrator.refusals import Forbidden
 from orchestrator.web import pages
-from vms import ending, leases, requests, verbs
+from vms import bulk, ending, leases, requests, verbs
 from vms.forms import ExecuteForm, ExtendForm, VMFilters, VMForm, WhyNotForm, usable_templates
 from vms.models import VirtualMachine
 from vms.placement import why_not_host
 from vms.snapshots import as_tree
-from vms.states import AT_REST, MOVES, State
+from vms.states import MOVES, OFFERED, State
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
-
     from accounts.actors import Actor
     from orchestrator.web.pages import PageRequest
 
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 SHOWN_COMMANDS = 3
-# In which states a page offers a verb; the verb itself decides.
-OFFERED = {
-    "start": {State.STOPPED},
-    "resume": {State.SUSPENDED, State.PAUSED},
-    "stop": {State.RUNNING, State.PAUSED},
-    "suspend": {State.RUNNING},
-    "pause": {State.RUNNING},
-    "restart": {State.RUNNING},
-    "reset": {State.RUNNING},
-    "execute": {State.RUNNING},
-    "resize": {State.STOPPED},
-    "clone": {State.STOPPED},
-    "rename": AT_REST,
-    "snapshot": AT_REST,
-}
-
-
-def _vms(actor: Actor) -> QuerySet[VirtualMachine]:
-    """Return what the actor may see, with what pages show of it; secrets of hosts are not read."""
-    return (
-        VirtualMachine.objects.visible_to(actor).for_page().defer("host__password", "host__api_key")
-    )
 
 
 def vm_of(request: PageRequest, id: UUID, *, use: bool = True) -> VirtualMachine:
     """Return the VM that the address names; 404 for what the actor may not see."""
-    vm = get_object_or_404(_vms(request.actor), pk=id)
+    vm = get_object_or_404(bulk.rows(request.actor), pk=id)
     if use:
         ending.require_use(request.actor, vm)
     return vm
@@ -71,8 +48,13 @@ def vm_list(request: PageRequest) -> HttpResponse:
     """Show VMs, newest first; at first those that have not ended."""
     asked = request.GET.copy()
     asked.setdefault("state", "open")
-    filters = VMFilters(asked, _vms(request.actor), actor=request.actor)
-    context = {"slice": pages.newest_first(request, filters.qs), "filters": filters}
+    filters = VMFilters(asked, bulk.rows(request.actor), actor=request.actor)
+    context = {
+        "slice": pages.newest_first(request, filters.qs),
+        "filters": filters,
+        "bulk": batches.verbs_on("VM") if request.actor.can("vms.use") else {},
+        "query": asked.urlencode(),
+    }
     return pages.render(request, "vms/list.html", context, partial="rows")
 
 
@@ -128,8 +110,6 @@ def _actions(actor: Actor, vm: VirtualMachine) -> set[str]:
     offered = {verb for verb, states in OFFERED.items() if vm.state in states}
     if hasattr(vm, "lease") and State.DELETING in MOVES[State(vm.state)]:
         offered.add("extend")
-    if not vm.is_final and vm.state != State.DELETING:
-        offered.add("delete")
     return offered
 
 

@@ -1,0 +1,111 @@
+"""What can be done to many VMs at once (`jobs.batches`), and draining many hosts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.utils.dateparse import parse_datetime
+
+from hosts.bulk import host_verb
+from hosts.models import Host, HostHold
+from jobs import batches
+from jobs.batches import BulkVerb, Noun, matching
+from orchestrator.refusals import Forbidden
+from vms import draining, ending, forms, leases, verbs
+from vms.api import serializers
+from vms.api.draining import DrainInput
+from vms.api.machines import VMFilter
+from vms.models import VirtualMachine
+from vms.states import OFFERED
+from vms.verbs import snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.models import QuerySet
+
+    from accounts.actors import Actor
+    from jobs.models import Job
+
+
+def rows(actor: Actor) -> QuerySet[VirtualMachine]:
+    """Return what the actor may see, with what pages show of it; secrets of hosts are not read."""
+    return (
+        VirtualMachine.objects.visible_to(actor).for_page().defer("host__password", "host__api_key")
+    )
+
+
+VMS = Noun(
+    "VM",
+    rows,
+    lambda actor, query: matching(forms.VMFilters(query, rows(actor), actor=actor)),
+    lambda actor, query: matching(VMFilter(query, rows(actor))),
+)
+
+
+def _why_not(verb: str, actor: Actor, vm: VirtualMachine) -> str:
+    try:
+        ending.require_use(actor, vm)
+    except Forbidden as refusal:
+        return refusal.message
+    return "" if vm.state in OFFERED[verb] else f"It is {vm.state}."
+
+
+def _why_not_extend(actor: Actor, vm: VirtualMachine) -> str:
+    return _why_not("delete", actor, vm) or ("" if hasattr(vm, "lease") else "It has no lease.")
+
+
+def _vm_verb(label: str, act: Callable[..., Job], offered: str, **more: Any) -> BulkVerb:
+    return BulkVerb(label, VMS, partial(_why_not, offered), act, **more)
+
+
+def _extend(actor: Actor, vm: VirtualMachine, *, lease_seconds: int | None = None) -> Job:
+    return leases.extend(actor, vm, seconds=lease_seconds)
+
+
+def _drain(actor: Actor, host: Host, *, deadline: str | None = None, **options: Any) -> Job:
+    return draining.drain(
+        actor, host, deadline=parse_datetime(deadline) if deadline else None, **options
+    )
+
+
+def register() -> None:
+    """Offer the verbs on VMs, and the drain of hosts, for many at once."""
+    for kind, verb in {
+        "vm.start": _vm_verb("Start", verbs.start, "start"),
+        "vm.stop": _vm_verb(
+            "Stop", verbs.stop, "stop", form=forms.StopForm, options=serializers.StopInput
+        ),
+        "vm.suspend": _vm_verb("Suspend", verbs.suspend, "suspend"),
+        "vm.pause": _vm_verb("Pause", verbs.pause, "pause"),
+        "vm.resume": _vm_verb("Resume", verbs.resume, "resume"),
+        "vm.restart": _vm_verb("Restart", verbs.restart, "restart"),
+        "vm.reset": _vm_verb("Reset", verbs.reset, "reset", danger=True),
+        "vm.take_snapshot": _vm_verb(
+            "Take a snapshot",
+            snapshots.take,
+            "snapshot",
+            form=forms.SnapshotForm,
+            options=serializers.SnapshotInput,
+        ),
+        "vm.execute": _vm_verb(
+            "Run a command",
+            verbs.execute,
+            "execute",
+            form=forms.ExecuteForm,
+            options=serializers.ExecuteInput,
+        ),
+        "vm.extend": BulkVerb(
+            "Extend the lease",
+            VMS,
+            _why_not_extend,
+            _extend,
+            form=forms.ExtendManyForm,
+            options=serializers.ExtendInput,
+        ),
+        "vm.delete": _vm_verb("Delete", ending.request_delete, "delete", danger=True),
+        "host.drain": host_verb("Drain", _drain, form=forms.DrainForm, options=DrainInput),
+        "host.undrain": host_verb("Undrain", draining.undrain, held=HostHold.Kind.DRAIN),
+    }.items():
+        batches.register(kind, verb)
