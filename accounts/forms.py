@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEvent, Role, User
 from accounts.permissions import SCOPES
+from accounts.users import HEAVIEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -194,3 +195,9 @@ class AuditFilters(django_filters.FilterSet):
         if ":" in text:
             return rows.filter(subject=text)
         return rows.filter(subject_name__icontains=text)
+
+
+class WeightForm(forms.Form):
+    """How large a role's share of the pool is."""
+
+    weight = forms.IntegerField(min_value=1, max_value=HEAVIEST)

@@ -16,6 +16,7 @@ urlpatterns = [
     path("users/<uuid:id>/roles/", views.user_roles, name="user-roles"),
     path("users/<uuid:id>/active/", views.user_active, name="user-active"),
     path("roles/", views.role_list, name="roles"),
+    path("roles/<uuid:id>/weight/", views.weigh_role, name="weigh-role"),
     path("audit/", views.audit_list, name="audit"),
     path("webhooks/", webhook_views.webhook_list, name="webhooks"),
     path("webhooks/new/", webhook_views.webhook_create, name="webhook-create"),

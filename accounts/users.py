@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
 
+HEAVIEST = 100  # a role's weight in the queue
+
 
 def create_user(
     actor: Actor,
@@ -140,3 +142,19 @@ def from_validation(error: ValidationError) -> Invalid:
     )
     first = next(iter(errors.values()))[0]
     return Invalid(first, errors={field: list(texts) for field, texts in errors.items()})
+
+
+def set_weight(actor: Actor, role: Role, weight: int) -> None:
+    """Give `role` another weight: how large its share is when roles compete for the pool.
+
+    Raises `Forbidden`, `Invalid`.
+    """
+    actor.require("accounts.manage")
+    if not 1 <= weight <= HEAVIEST:
+        raise Invalid.field("weight", f"Give a number from 1 to {HEAVIEST}.")
+    with transaction.atomic():
+        actor.take()
+        Role.objects.filter(pk=role.pk).update(weight=weight)
+        data = {"before": role.weight, "after": weight}
+        audit(actor, "role.weight_set", f"role:{role.pk}", role.name, data=data)
+        publish("role.changed", f"role:{role.pk}", {"name": role.name}, permission="accounts.view")

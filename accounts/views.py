@@ -12,7 +12,14 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import revocation, tokens, users
 from accounts.api.querysets import roles_visible_to, users_visible_to
-from accounts.forms import AuditFilters, RolesForm, RunningVmsForm, UserFilters, UserForm
+from accounts.forms import (
+    AuditFilters,
+    RolesForm,
+    RunningVmsForm,
+    UserFilters,
+    UserForm,
+    WeightForm,
+)
 from accounts.models import ApiToken, AuditEvent, Role, User
 from accounts.permissions import PERMISSIONS
 from events.models import Sequence
@@ -268,7 +275,32 @@ def role_list(request: PageRequest) -> HttpResponse:
             for permission in PERMISSIONS.values()
         ],
     }
-    return pages.render(request, "accounts/roles.html", context)
+    return pages.render(request, "accounts/roles.html", context, partial="table")
+
+
+@pages.page
+@require_http_methods(["GET", "HEAD", "POST"])
+def weigh_role(request: PageRequest, id: UUID) -> HttpResponse:
+    """Change how large a role's share is when roles compete for the pool."""
+    request.actor.require("accounts.manage")
+    role = get_object_or_404(roles_visible_to(request.actor), pk=id)
+    form = WeightForm(pages.posted(request), initial={"weight": role.weight})
+
+    def weigh(values: dict[str, int]) -> bool:
+        users.set_weight(request.actor, role, **values)
+        return True
+
+    if pages.accepted(form, weigh):
+        return pages.done(request, reverse("accounts:roles"), f"The weight of {role} was changed.")
+    context = {
+        "form": form,
+        "title": f"Weight of {role}",
+        "text": "When roles compete for the pool, one of twice the weight gets twice as much.",
+        "verb": "Change it",
+    }
+    return pages.render(
+        request, "accounts/weight.html", context, partial="form", status=pages.status_of(form)
+    )
 
 
 # Audit ------------------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ try:
     QUARANTINE_RATE: float = env.share("QUARANTINE_RATE", 0.6)
     QUARANTINE_SECONDS: float = env.seconds("QUARANTINE_SECONDS", 600)
     # Placement: the best score wins; a cached image is worth this much, and so on.
+    QUEUE_AGING_SECONDS: float = env.seconds("QUEUE_AGING_SECONDS", 600)
+    QUEUE_MARGIN_SECONDS: float = env.seconds("QUEUE_MARGIN_SECONDS", 300)
+    QUEUE_MAXIMUM_WAIT_SECONDS: float = env.seconds("QUEUE_MAXIMUM_WAIT_SECONDS", 86_400)
     PLACEMENT_STRATEGY: str = env.choice("PLACEMENT_STRATEGY", "spread", ("spread", "pack"))
     PLACEMENT_WEIGHTS: dict[str, float] = env.weights(
         "PLACEMENT_WEIGHTS", {"cached": 40.0, "balance": 40.0, "latency": 10.0, "failures": 30.0}

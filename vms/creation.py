@@ -48,6 +48,12 @@ class CreateHandler(VMHandler):
         last = self.vm_of(claim.job).placements.order_by("-id").first()
         return Fail(f"No other host is left to try. The last attempt: {last.outcome}")  # type: ignore[union-attr]
 
+    def step_expire(self, claim: Claim) -> Outcome:
+        """End a VM that waited in the queue as long as it was to."""
+        vm = self.vm_of(claim.job)
+        waited = (vm.waits_until - vm.created_at).total_seconds() if vm.waits_until else 0
+        return Fail(f"No host took it within {waited:.0f} seconds. {vm.reason}")
+
     def step_create(self, claim: Claim) -> Outcome:
         vm = self.vm_of(claim.job)
         placement = self.placement_of(vm)

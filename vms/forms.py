@@ -176,10 +176,15 @@ class GrantForm(forms.Form):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        accounts = get_user_model().objects.filter(is_active=True).order_by("username")
-        roles = Role.objects.select_related("group").order_by("group__name")
-        self.fields["user"].queryset = accounts  # type: ignore[attr-defined]
-        self.fields["role"].queryset = roles  # type: ignore[attr-defined]
+        _offer_subjects(self)
+
+
+def _offer_subjects(form: forms.Form) -> None:
+    """Let a form choose among all accounts and roles."""
+    accounts = get_user_model().objects.filter(is_active=True).order_by("username")
+    roles = Role.objects.select_related("group").order_by("group__name")
+    form.fields["user"].queryset = accounts  # type: ignore[attr-defined]
+    form.fields["role"].queryset = roles  # type: ignore[attr-defined]
 
 
 class VMFilters(django_filters.FilterSet):
@@ -264,6 +269,9 @@ class VMForm(forms.Form):
     )
     host = forms.ModelChoiceField(
         queryset=Host.objects.none(), required=False, empty_label="The best one"
+    )
+    maximum_wait_seconds = DurationField(
+        required=False, label="Wait at most", help_text="Such as 1h. Then it is given up."
     )
     tags = TagsField()
     start = forms.TypedChoiceField(
@@ -388,6 +396,42 @@ class ExecuteForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "uname -a", "spellcheck": "false"}),
     )
     timeout_seconds = DurationField(initial=300, label="Limit", help_text="Such as 30s or 5m.")
+
+
+class HoldQueueForm(forms.Form):
+    """Why the queue is held."""
+
+    note = forms.CharField(
+        max_length=300,
+        widget=forms.TextInput(attrs={"placeholder": "Such as: a new image is being checked"}),
+    )
+
+
+class QuotaChangesForm(forms.Form):
+    """How much may be placed at once."""
+
+    maximum_vms = forms.IntegerField(required=False, min_value=0, label="VMs")
+    maximum_cpus = forms.IntegerField(required=False, min_value=0, label="CPUs")
+    maximum_memory_mib = forms.IntegerField(
+        required=False, min_value=0, label="Memory (MiB)", help_text="Empty: no limit."
+    )
+    borrow = forms.BooleanField(
+        required=False, label="More is allowed while nobody within their quota wants it"
+    )
+
+
+class QuotaForm(QuotaChangesForm):
+    """Whose quota it is, too."""
+
+    user = AccountChoice(queryset=get_user_model().objects.none(), required=False, empty_label="–")
+    role = forms.ModelChoiceField(
+        queryset=Role.objects.none(), required=False, empty_label="–", label="or role"
+    )
+    field_order = ["user", "role"]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _offer_subjects(self)
 
 
 class WhyNotForm(forms.Form):

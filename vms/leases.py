@@ -20,7 +20,7 @@ from orchestrator.refusals import Conflict, Forbidden, Invalid, Refusal
 from vms import access, verbs
 from vms.ending import end, require_use
 from vms.lifecycle import announce
-from vms.models import Lease, LeaseEnd, VirtualMachine
+from vms.models import Lease, LeaseEnd, Placement, VirtualMachine
 from vms.requests import maximum_lease_seconds
 from vms.states import AT_REST, State
 
@@ -102,10 +102,24 @@ def _extend(actor: Actor, vm: VirtualMachine, seconds: int | None) -> int:
     actor.take()
     if refusal := access.why_not_any_more(vm):
         raise Forbidden(refusal, code="grant_revoked")
+    _refuse_if_it_yields(vm, wanted)
     if not _open_lease(vm).update(acted_at=None, **_times(wanted)):
         raise Conflict("This VM has no lease to extend: it is not running yet, or has ended.")
     announce(vm)
     return wanted
+
+
+def _refuse_if_it_yields(vm: VirtualMachine, seconds: float) -> None:
+    """Raise `Conflict` when a VM that was let in before an earlier request would stay too long."""
+    yields = Placement.objects.open().filter(
+        vm=vm, current=True, yields_at__lt=from_now(seconds), yields_to__state=State.PENDING
+    )
+    if at := yields.values_list("yields_at", flat=True).first():
+        raise Conflict(
+            "This VM was let in because it would be gone before an earlier request has its room, "
+            f"at {at:%Y-%m-%d %H:%M} UTC. Until that request has a host, the lease ends by then.",
+            code="yields",
+        )
 
 
 def _open_lease(vm: VirtualMachine) -> LeaseQuerySet:
@@ -132,6 +146,7 @@ def hold(actor: Actor, vm: VirtualMachine, *, reason: str, seconds: int | None =
         actor.take()
         if refusal := access.why_not_any_more(vm):
             raise Forbidden(refusal, code="grant_revoked")
+        _refuse_if_it_yields(vm, seconds)
         if actor.user:  # one hold of an account at a time, so that nobody gets one too many
             list(User.objects.select_for_update(no_key=True).filter(pk=actor.user.pk).only("pk"))
         others = Lease.objects.held().filter(held_by=actor.user).exclude(vm=vm).count()

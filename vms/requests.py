@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from accounts.audit import audit
+from accounts.models import Role
 from jobs import bell
 from jobs.queueing import enqueue
 from orchestrator.refusals import Conflict, Invalid, NotFound
@@ -41,11 +45,13 @@ def request_vm(
     host: Host | None = None,
     tags: Sequence[str] = (),
     start: bool | None = None,
+    maximum_wait_seconds: int | None = None,
     source: Placement | None = None,
 ) -> VirtualMachine:
     """Ask for a VM of `template`. It is `pending` until the placer finds it a host.
 
-    With a `source` it is a clone of that placement's VM instead, and comes where that one is.
+    After `maximum_wait_seconds` in the queue (by default `QUEUE_MAXIMUM_WAIT_SECONDS`) it is given
+    up. With a `source` it is a clone of that placement's VM instead, and comes where that one is.
 
     In one transaction: the rights are taken (account, token, images, template, grant), and the VM,
     its job, event and audit are written. Raises `Invalid`, `NotFound`, `Forbidden` with a code, or
@@ -63,6 +69,11 @@ def request_vm(
     for field, value in size.items():
         if not 1 <= value <= MAXIMUM[field]:
             raise Invalid.field(field, f"Give a number from 1 to {MAXIMUM[field]}.")
+    longest = int(settings.QUEUE_MAXIMUM_WAIT_SECONDS)
+    if maximum_wait_seconds is None:
+        maximum_wait_seconds = longest
+    elif not 1 <= maximum_wait_seconds <= longest:
+        raise Invalid.field("maximum_wait_seconds", f"Give 1 to {longest} seconds.")
     if host is not None and not type(host).objects.visible_to(actor).filter(pk=host.pk).exists():
         raise NotFound("There is no such host.")
     with transaction.atomic():
@@ -79,6 +90,8 @@ def request_vm(
             start=template.start if start is None else start,
             lease_seconds=_lease_seconds(template, grant, lease_seconds),
             priority=priority,
+            share=grant.role or _heaviest_role(actor),
+            waits_until=timezone.now() + timedelta(seconds=maximum_wait_seconds),
             clone_of=source.host_name if source else template.clone_of,
             wanted_host=source.host if source else host,
             tags=list(tags),
@@ -146,6 +159,11 @@ def maximum_lease_seconds(template: Template, grant: Grant | None) -> int:
 def slug(name: str, length: int = 40) -> str:
     """Return `name` as a host takes it: lower-case letters, digits and single dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:length].strip("-") or "vm"
+
+
+def _heaviest_role(actor: Actor) -> Role | None:
+    """Return the role on whose share a direct grant counts."""
+    return Role.objects.of(actor.user_id).order_by("-weight", "pk").first()  # type: ignore[arg-type]
 
 
 def _free_name(template: Template) -> str:

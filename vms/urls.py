@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import draining, machines, templates, verbs
+from vms.views import draining, machines, queue, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -14,6 +14,12 @@ urlpatterns = [
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
+    path("queue/", queue.queue_page, name="queue"),
+    path("queue/hold/", queue.hold, name="hold-queue"),
+    path("queue/release/", queue.release, name="release-queue"),
+    path("quotas/new/", queue.new_quota, name="new-quota"),
+    path("quotas/<uuid:id>/edit/", queue.edit_quota, name="edit-quota"),
+    path("quotas/<uuid:id>/remove/", queue.remove_quota, name="remove-quota"),
     path("vms/", machines.vm_list, name="list"),
     path("vms/new/", machines.new, name="new"),
     path("vms/<uuid:id>/", machines.detail, name="detail"),

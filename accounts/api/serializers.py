@@ -16,6 +16,7 @@ from orchestrator.api.serializers import (
     Secret,
     Text,
     Texts,
+    Whole,
 )
 
 
@@ -27,6 +28,10 @@ class RoleOutput(Output):
     shipped = serializers.BooleanField()
     weight = serializers.IntegerField()
     permissions = serializers.ListField(child=serializers.ChoiceField(sorted(PERMISSIONS)))
+
+
+class RoleChanges(Input):
+    weight = Whole(min_value=1, max_value=100, required=False)
 
 
 class UserReference(Output):

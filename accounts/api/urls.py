@@ -10,6 +10,7 @@ __all__ = ["openapi", "urlpatterns"]  # the schema finds its extensions once the
 urlpatterns = [
     route("me/", views.Me, "me"),
     route("roles/", views.RoleList, "roles"),
+    route("roles/<uuid:id>/", views.RoleItem, "role"),
     route("users/", views.UserList, "users"),
     route("users/<uuid:id>/", views.UserItem, "user"),
     route("service-accounts/", views.ServiceAccountList, "service-accounts"),

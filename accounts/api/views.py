@@ -46,6 +46,25 @@ class RoleList(Lists):
         return roles_visible_to(self.actor)
 
 
+class RoleItem(Shows, Patches):
+    tag = "roles"
+    model = Role
+    output = serializers.RoleOutput
+    changes = serializers.RoleChanges
+    docs = {
+        "GET": "Show a role with its permissions.",
+        "PATCH": "Change its weight: how large its share is when roles compete for the pool.",
+    }
+
+    def rows(self) -> QuerySet[Role]:
+        return roles_visible_to(self.actor)
+
+    def change(self, role: Role, data: dict[str, Any]) -> None:
+        self.actor.require("accounts.manage")
+        if "weight" in data:
+            users.set_weight(self.actor, role, data["weight"])
+
+
 class UserFilter(django_filters.FilterSet):
     username = django_filters.CharFilter(lookup_expr="iexact")
     active = django_filters.BooleanFilter(field_name="is_active")

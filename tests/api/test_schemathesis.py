@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 95
+OPERATIONS = 105
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -42,7 +42,7 @@ error-feedback.enabled = false
 """
 NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "jobs"),
-    *("users", "service-accounts", "roles", "tokens", "webhooks"),
+    *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas"),
 )
 
 
@@ -102,6 +102,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         make("grants", level="manage", template="ubuntu-ci", role="Operator"),
     ]
     make("service-accounts", username="ci", roles=["Developer"])
+    quotas = [make("quotas", role=role, maximum_vms=1000) for role in ("Developer", "Operator")]
     tokens = [make("tokens", user=user, name="x", scopes=["read"]) for user in ("admin", "bob")]
     vms = {
         verb: [
@@ -149,6 +150,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     ]
     return {
         "webhooks.delete": webhooks[2:],
+        "quotas.delete": quotas[1:],
         "webhooks.deliveries.redeliver.delivery": [f"{webhooks[0]}/{pinged}"],
         **{f"hosts.{verb}": [idle] for verb in ("drain", "undrain", "maintain", "holds")},
         "hosts.holds.end.hold": [f"{idle}/{hold}"],

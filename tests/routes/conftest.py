@@ -14,7 +14,7 @@ from catalog import images
 from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
-from vms import grants, requests, templates
+from vms import grants, quotas, requests, templates
 from vms.models import Snapshot
 
 
@@ -85,6 +85,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         snapshot = Snapshot.objects.create(
             vm=vm, host_snapshot_id="{s-1}", with_memory=False, current=True, seen_at=vm.created_at
         )
+        quota = quotas.set_quota(root, user=owner, maximum_vms=9)
         webhook = Webhook.objects.create(
             owner_id=owner.pk, name=name, url="http://10.0.0.1/", secret="whsec_", cursor=0
         )
@@ -94,6 +95,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         return Thing(
             {
                 **shared,
+                "quota": quota.pk,
                 "webhook": webhook.pk,
                 "delivery": delivery.pk,
                 "user": owner.pk,

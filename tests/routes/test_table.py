@@ -42,6 +42,8 @@ NOUNS = {
     "api:webhook": "webhook",
     "accounts:webhook": "webhook",
     "api:job": "job",
+    "api:quota": "quota",
+    "api:role": "role",
     "api:host": "host",
     "api:source": "source",
     "api:image": "image",
@@ -50,10 +52,13 @@ NOUNS = {
     "api:vm": "vm",
     "accounts:token": "token",
     "accounts:user": "user",
+    "accounts:weigh-role": "role",
     "jobs:": "job",
     "hosts:": "host",
     "vms:drain": "host",
     "vms:revoke-grant": "grant",
+    "vms:edit-quota": "quota",
+    "vms:remove-quota": "quota",
     "vms:template": "template",
     "vms:edit-template": "template",
     "vms:revoke-template": "template",
@@ -98,6 +103,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:host-drain": {"reason": "test"},
     "api:host-maintain": {"reason": "test", "until": "2099-01-01T00:00:00Z"},
     "api:image-taint": {"reason": "test"},
+    "api:queue-hold": {"note": "test"},
+    "api:quotas": {"role": "Developer", "maximum_vms": 1},
 }
 FORM = urlencode({"running_vms": "keep", "reason": "test", "active": "false"}).encode()
 

@@ -41,7 +41,9 @@ def test_a_later_small_request_does_not_take_the_room_an_earlier_one_waits_for(p
     for _ in range(3):
         pool.ask(cpus=8)
     assert placement.place_pending() == 3
-    large = pool.ask(cpus=6)
+    for host in pool.hosts[1:]:
+        HostHold.objects.create(host=host, kind="cordon", reason="test")
+    large = pool.ask(cpus=10)
     small = pool.ask(cpus=2)
     urgent = pool.ask(cpus=1, priority=9)
     assert placement.place_pending() == 1

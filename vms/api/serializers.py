@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypedDict
 
 from rest_framework import serializers
@@ -19,6 +20,7 @@ from orchestrator.api.serializers import (
     Variables,
     Whole,
 )
+from vms import queue
 from vms.models import Grant, LeaseEnd, Template, VirtualMachine
 from vms.states import State
 
@@ -174,6 +176,14 @@ class VMOutput(Output):
     disk_gib = serializers.IntegerField()
     start = serializers.BooleanField()
     priority = serializers.IntegerField()
+    share = ReferenceOutput(allow_null=True, help_text="The role on whose share it counts.")
+    queue_position = serializers.SerializerMethodField(help_text="Of a pending VM; 1 is next.")
+    room_at = serializers.SerializerMethodField(
+        help_text="Of a pending VM: when the leases of others make room for it, if nothing changes."
+    )
+    waits_until = serializers.DateTimeField(
+        allow_null=True, help_text="A pending VM is given up then."
+    )
     tags = serializers.ListField(child=serializers.CharField())
     lease_seconds = serializers.IntegerField()
     lease_ends_at = serializers.DateTimeField(
@@ -199,6 +209,23 @@ class VMOutput(Output):
         current = getattr(vm, "current_placements", [])  # prefetched
         return current[0].host_name if current else None
 
+    def _place(self, vm: VirtualMachine) -> queue.Place | None:
+        if vm.state != State.PENDING:
+            return None
+        context: dict[str, Any] = self.context  # type: ignore[assignment]
+        if "places" not in context:  # read once for a whole list
+            context["places"] = queue.places()
+        found: queue.Place | None = context["places"].get(vm.pk)
+        return found
+
+    def get_queue_position(self, vm: VirtualMachine) -> int | None:
+        place = self._place(vm)
+        return place.position if place else None
+
+    def get_room_at(self, vm: VirtualMachine) -> datetime | None:
+        place = self._place(vm)
+        return place.room_at if place else None
+
     def get_held_reason(self, vm: VirtualMachine) -> str:
         lease = getattr(vm, "lease", None)
         return lease.held_reason if lease else ""
@@ -215,6 +242,9 @@ class VMInput(Input):
     disk_gib = Whole(min_value=1, required=False)
     lease_seconds = Whole(min_value=1, required=False)
     priority = Whole(max_value=9, required=False, help_text="9 goes first. Default: 5.")
+    maximum_wait_seconds = Whole(
+        min_value=1, required=False, help_text="Given up when no host took it by then."
+    )
     host = Text(max_length=100, required=False, help_text="Id or name: only on this host.")
     tags = Texts(required=False)
     start = Flag(required=False, help_text="Default: as the template says.")

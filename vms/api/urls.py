@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import draining, machines, snapshots, templates
+from vms.api import draining, machines, queue, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -16,6 +16,11 @@ urlpatterns = [
     route("tokens/", templates.TokenList, "tokens"),
     route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
     route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),
+    route("queue/", queue.QueueItem, "queue"),
+    route("queue/hold/", queue.QueueHold, "queue-hold"),
+    route("queue/release/", queue.QueueRelease, "queue-release"),
+    route("quotas/", queue.QuotaList, "quotas"),
+    route("quotas/<uuid:id>/", queue.QuotaItem, "quota"),
     route("vms/", machines.VMList, "vms"),
     route("vms/<uuid:id>/", machines.VMItem, "vm"),
     route("vms/<uuid:id>/placement/", machines.VMPlacement, "vm-placement"),

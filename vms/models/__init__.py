@@ -10,6 +10,9 @@ from vms.models.machines import PlacementQuerySet as PlacementQuerySet
 from vms.models.machines import Snapshot as Snapshot
 from vms.models.machines import VirtualMachine as VirtualMachine
 from vms.models.machines import VirtualMachineQuerySet as VirtualMachineQuerySet
+from vms.models.queueing import QueueState as QueueState
+from vms.models.queueing import Quota as Quota
+from vms.models.queueing import QuotaQuerySet as QuotaQuerySet
 from vms.models.templates import Grant as Grant
 from vms.models.templates import GrantQuerySet as GrantQuerySet
 from vms.models.templates import LeaseEnd as LeaseEnd

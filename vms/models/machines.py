@@ -27,8 +27,12 @@ class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
         return self.exclude(state__in=State.final())
 
     def pending(self) -> VirtualMachineQuerySet:
-        """Return VMs that wait for a host, in the queue's order."""
-        return self.filter(state=State.PENDING).order_by("-priority", "id")
+        """Return VMs that wait for a host."""
+        return self.filter(state=State.PENDING)
+
+    def placed(self) -> VirtualMachineQuerySet:
+        """Return VMs that have a host's room, or may have it still: those that quotas count."""
+        return self.open().exclude(state=State.PENDING)
 
     def visible_to(self, actor: Actor) -> VirtualMachineQuerySet:
         vms = self
@@ -39,7 +43,13 @@ class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
     def for_page(self) -> VirtualMachineQuerySet:
         """Return VMs with what a list shows of them."""
         return self.select_related(
-            "template", "requested_by", "token", "host__status", "lease__held_by", "create_job"
+            "template",
+            "requested_by",
+            "token",
+            "host__status",
+            "lease__held_by",
+            "create_job",
+            "share__group",
         )
 
 
@@ -72,6 +82,11 @@ class VirtualMachine(BaseModel):
     start = models.BooleanField(default=True)
     lease_seconds = models.PositiveIntegerField()
     priority = models.PositiveSmallIntegerField(default=5)
+    # The role on whose share of the pool it counts: its grant's, or the account's heaviest.
+    share = models.ForeignKey(
+        "accounts.Role", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    waits_until = models.DateTimeField(null=True)  # given up when no host took it by then
     # The name on hosts of the VM that it is a clone of: its template's, or one that was picked.
     clone_of = models.CharField(max_length=200, blank=True)
     wanted_host = models.ForeignKey(
@@ -160,6 +175,12 @@ class Placement(BaseModel):
     closed_at = models.DateTimeField(null=True, blank=True)
     failed = models.BooleanField(default=False)  # the host's fault: counts against its score
     outcome = models.CharField(max_length=300, blank=True)
+    # It was let in before an earlier request, which has its room from then on: while that waits,
+    # the lease ends by then.
+    yields_to = models.ForeignKey(
+        VirtualMachine, on_delete=models.SET_NULL, null=True, related_name="+"
+    )
+    yields_at = models.DateTimeField(null=True)
 
     objects = PlacementQuerySet.as_manager()
 

@@ -1,7 +1,7 @@
 """The placer: works through the pending VMs in queue order, one placer at a time.
 
 Order is the placer's job, correctness is not: the conditional UPDATE of `hosts.capacity.charge`
-keeps two placers from over-booking a host.
+keeps two placers from over-booking a host, and `quotas.take` from going over a quota.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,18 +20,22 @@ from hosts.capacity import Size, charge
 from hosts.models import HostCapacity
 from jobs.models import Job
 from jobs.queueing import proceed, request_cancel
+from orchestrator.db.clock import database_now
 from orchestrator.db.models import RowLease
-from vms import access
+from vms import access, queue, quotas
 from vms.lifecycle import announce, move
-from vms.models import Placement, VirtualMachine
-from vms.placement.rules import HostView, Rejection, Score, Wish, could_ever, reject, score
-from vms.placement.views import host_views, room, wish_of
+from vms.models import LeaseEnd, Placement, VirtualMachine
+from vms.placement.rules import HostView, Rejection, Score, Wish, could_ever, needs, reject, score
+from vms.placement.scheduling import Opening, Reservation, Schedule
+from vms.placement.views import host_views, line_up, releases, room, wish_of
 from vms.placements import name_on_host
 from vms.quarantine import take_probation
+from vms.quotas import Standing
 from vms.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from hosts.models import Host
@@ -42,6 +47,7 @@ LEASE_SECONDS = 30.0
 BATCH = 1000
 ON_PROBATION = "quarantine: one VM is trying it"
 SHOWN = 50  # rejected hosts kept in an explanation
+IN_QUEUE = "Waiting in the queue: earlier requests wait for the same hosts."
 
 
 def place_pending() -> int:
@@ -51,80 +57,132 @@ def place_pending() -> int:
         return 0
     placed = 0
     while True:
-        placed += _pass(holder)
+        placed += Pass(holder).work()
         if RowLease.release(LEASE, holder):
             return placed
 
 
-def _pass(holder: UUID) -> int:
-    pending = list(
-        VirtualMachine.objects.pending()
-        .select_related("template", "requested_by", "grant", "create_job")
-        .prefetch_related("template__images", "placements")[:BATCH]
-    )
-    if not pending:
-        return 0
-    hosts = host_views(vm.clone_of for vm in pending)
-    # Hosts that an earlier VM is waiting for: a later one may not take their room away.
-    awaited: set[UUID] = set()
-    # Why a wish waits that is like an earlier one: all hosts that either could use are awaited.
-    waiting: dict[Hashable, str | None] = {}
-    placed = 0
-    for number, vm in enumerate(pending):
-        if number % 50 == 49 and not RowLease.take(LEASE, holder, LEASE_SECONDS):
-            break
+class Pass:
+    """One way through the queue."""
+
+    def __init__(self, holder: UUID) -> None:
+        self.holder = holder
+        self.placed = 0
+        self.standings: list[tuple[UUID, datetime | None]] = []
+        # Those behind what waits, and like it, need no look of their own.
+        self.waiting: dict[Hashable, str | None] = {}
+
+    def work(self) -> int:
+        """Place what fits; return how many VMs got a host."""
+        for vm in queue.overdue():
+            _give_up(vm, "expire")
+        pending = line_up(BATCH)
+        if not pending:
+            queue.note_standings([])
+            return 0
+        state = queue.state()
+        if state.held_at:
+            for vm in pending:
+                _explain_waiting(vm, f"The queue is held: {state.note}")
+            queue.note_standings([(vm.pk, None) for vm in pending])
+            return 0
+        self.now = database_now()
+        self.schedule = Schedule(
+            host_views(vm.clone_of for vm in pending), lambda: releases(self.now), self.now
+        )
+        self.book = quotas.Book.opened()
+        borrowing: list[VirtualMachine] = []
+        for number, vm in enumerate(pending):
+            if number % 50 == 49 and not RowLease.take(LEASE, self.holder, LEASE_SECONDS):
+                return self.placed
+            if self.book.standing(vm)[0] is Standing.BORROWS:
+                borrowing.append(vm)  # after all who are within their quotas
+            else:
+                self._serve(vm)
+        for vm in borrowing:
+            self._serve(vm)
+        queue.note_standings(self.standings)
+        return self.placed
+
+    def _serve(self, vm: VirtualMachine) -> None:
+        """Give `vm` a host, or say why not and keep one for it."""
+        standing, limit = self.book.standing(vm)
+        if standing is Standing.OVER:
+            _explain_waiting(vm, f"Waiting for its quota: {limit}.")
+            self.standings.append((vm.pk, None))
+            return
         wish = wish_of(vm)
-        alike = (vm.template_id, wish.size, wish.host_id, wish.tried)
-        if alike in waiting:
-            _explain_waiting(vm, waiting[alike])
-            continue
-        if _place(vm, wish, [host for host in hosts if host.id not in awaited]):
-            placed += 1
-            continue
-        if vm.state == State.PENDING:
-            _explain_waiting(vm, _why_waiting(wish, hosts, awaited))
-            awaited.update(host.id for host in hosts if could_ever(wish, host))
-            waiting[alike] = _why_waiting(wish, hosts, awaited)
-    return placed
+        until = self._gone_by(vm)
+        alike = (vm.template_id, wish.size, wish.host_id, wish.tried, until)
+        if alike not in self.waiting:
+            if self._place(vm, wish, until):
+                self.placed += 1
+                self.book.count(vm)
+                return
+            if vm.state != State.PENDING:
+                return
+            if standing is Standing.BORROWS:
+                self.waiting[alike] = f"Waiting to borrow beyond its quota: {limit}."
+            else:
+                self.waiting[alike] = self._why_waiting(wish)
+        # Only those within their quotas are kept a host for.
+        kept = self.schedule.reserve(vm.pk, wish) if standing is Standing.WITHIN else None
+        self.standings.append((vm.pk, kept.at if kept else None))
+        _explain_waiting(vm, self.waiting[alike])
 
+    def _gone_by(self, vm: VirtualMachine) -> datetime | None:
+        """Return when `vm` would be gone for certain if it were placed now; None: nobody knows."""
+        if vm.template.lease_end != LeaseEnd.DELETE:
+            return None
+        return self.now + timedelta(seconds=vm.lease_seconds + settings.QUEUE_MARGIN_SECONDS)
 
-def _place(vm: VirtualMachine, wish: Wish, hosts: list[HostView]) -> bool:
-    """Put `vm` on the best of `hosts` that takes it; return whether one did."""
-    passed: list[tuple[Score, HostView]] = []
-    rejected: list[tuple[HostView, Rejection]] = []
-    for host in hosts:
-        if rejection := reject(wish, host):
-            rejected.append((host, rejection))
-        else:
-            weights, strategy = settings.PLACEMENT_WEIGHTS, settings.PLACEMENT_STRATEGY
-            passed.append((score(wish, host, weights, strategy), host))
-    if not passed:
-        return False
-    if refusal := access.why_not_any_more(vm):
-        _cancel(vm, refusal)
-        return False
-    for result, host in sorted(passed, key=lambda pair: (-pair[0].total, pair[1].name)):
-        if _take(vm, wish, host, result, rejected):
-            return True
-        # The host was fuller than it looked: look again, and try the next best.
-        host.__dict__.update(room(HostCapacity.objects.get(host_id=host.id)))
-        if vm.state != State.PENDING:
+    def _place(self, vm: VirtualMachine, wish: Wish, until: datetime | None) -> bool:
+        """Put `vm` on the best host that takes it; return whether one did."""
+        openings, rejected = self.schedule.openings(wish, until)
+        if not openings:
             return False
-        rejected.append((host, Rejection("capacity", "it filled up while this VM was placed")))
-    return False
+        if refusal := access.why_not_any_more(vm):
+            _cancel(vm, refusal)
+            return False
+        weights, strategy = settings.PLACEMENT_WEIGHTS, settings.PLACEMENT_STRATEGY
+        scored = [(score(wish, one.host, weights, strategy), one) for one in openings]
+        for result, opening in sorted(
+            # Where nobody waits comes first, whatever the score.
+            scored,
+            key=lambda pair: (pair[1].yields is not None, -pair[0].total, pair[1].host.name),
+        ):
+            host = opening.host
+            if _take(vm, wish, opening, result, rejected):
+                self.schedule.take(host, needs(wish, host), until)
+                if host.on_probation:
+                    host.on_probation, host.holds = False, (ON_PROBATION,)
+                return True
+            # The host was fuller than it looked: look again, and try the next best.
+            host.__dict__.update(room(HostCapacity.objects.get(host_id=host.id)))
+            if vm.state != State.PENDING:
+                return False
+            rejected.append((host, Rejection("capacity", "it filled up while this VM was placed")))
+        return False
+
+    def _why_waiting(self, wish: Wish) -> str | None:
+        """Return why a VM waits; None when no host is left to try."""
+        if wish.tried and not self.schedule.is_possible(wish):
+            return None
+        return waiting_reason(wish, self.schedule.hosts)
 
 
 def _take(
     vm: VirtualMachine,
     wish: Wish,
-    host: HostView,
+    opening: Opening,
     result: Score,
     rejected: list[tuple[HostView, Rejection]],
 ) -> bool:
+    host = opening.host
     image = wish.image_on(host)
     size = Size(wish.size.cpus, wish.size.memory_mib, wish.size.disk_gib, wish.macos_slots_on(host))
     with transaction.atomic():
-        if not charge(host.id, size):
+        if not quotas.take(vm) or not charge(host.id, size):
             return False
         placement = Placement(
             vm=vm,
@@ -132,6 +190,7 @@ def _take(
             image_id=image.id if image else _image_of_source(vm, host),
             score=result.total,
             explanation=_explanation(result, rejected),
+            **_yielding(opening.yields),
             **asdict(size),
         )
         placement.host_name = name_on_host(vm, placement.mark)
@@ -148,12 +207,19 @@ def _take(
     if not moved:
         vm.refresh_from_db()
         return False
-    for resource, amount in asdict(size).items():
-        host.free[resource] -= amount
-    if host.on_probation:
-        host.on_probation, host.holds = False, (ON_PROBATION,)
     log.info("vm.placed", vm=str(vm.pk), host=host.name, score=result.total)
     return True
+
+
+def _yielding(reservation: Reservation | None) -> dict[str, object]:
+    if reservation is None:
+        return {}
+    return {"yields_to_id": reservation.owner, "yields_at": reservation.at}
+
+
+def _give_up(vm: VirtualMachine, step: str) -> None:
+    if vm.create_job:
+        proceed(vm.create_job, step)
 
 
 def _image_of_source(vm: VirtualMachine, host: HostView) -> UUID | None:
@@ -179,18 +245,10 @@ def _explanation(result: Score, rejected: list[tuple[HostView, Rejection]]) -> d
     }
 
 
-def _why_waiting(wish: Wish, hosts: list[HostView], awaited: set[UUID]) -> str | None:
-    """Return why a VM waits; None when no host is left to try."""
-    if wish.tried and not any(could_ever(wish, host) for host in hosts):
-        return None
-    return waiting_reason(wish, hosts, awaited)
-
-
 def _explain_waiting(vm: VirtualMachine, reason: str | None) -> None:
     """Store why `vm` waits, if that changed; give it up without a reason to wait."""
     if reason is None:
-        if vm.create_job:
-            proceed(vm.create_job, "give_up")
+        _give_up(vm, "give_up")
         return
     if vm.reason == reason:
         return
@@ -201,19 +259,19 @@ def _explain_waiting(vm: VirtualMachine, reason: str | None) -> None:
         announce(vm)
 
 
-def waiting_reason(wish: Wish, hosts: list[HostView], awaited: set[UUID]) -> str:
+def waiting_reason(wish: Wish, hosts: Sequence[HostView]) -> str:
     """Return the sentence that says why no host takes the VM now: the binding rule first."""
     if not hosts:
         return "Waiting: there is no host yet. Enrol one."
     possible = [host for host in hosts if could_ever(wish, host)]
     if not possible:
         return _sentence("No host can ever take this VM", wish, hosts)
-    if all(host.id in awaited for host in possible):
-        return "Waiting in the queue: earlier requests wait for the same hosts."
+    if any(reject(wish, host) is None for host in possible):
+        return IN_QUEUE
     return _sentence("Waiting", wish, possible)
 
 
-def _sentence(start: str, wish: Wish, hosts: list[HostView]) -> str:
+def _sentence(start: str, wish: Wish, hosts: Sequence[HostView]) -> str:
     details = Counter(
         rejection.detail for host in hosts if (rejection := reject(wish, host)) is not None
     )

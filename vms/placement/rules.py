@@ -126,7 +126,7 @@ def _clone_source(wish: Wish, host: HostView) -> str:
 
 
 def _large_enough(wish: Wish, host: HostView) -> str:
-    return _lacking(_needs(wish, host), host.total, "it has only {has} {what} for VMs")
+    return _lacking(needs(wish, host), host.total, "it has only {has} {what} for VMs")
 
 
 def _no_hold(wish: Wish, host: HostView) -> str:
@@ -142,7 +142,7 @@ def _not_overcommitted(wish: Wish, host: HostView) -> str:
 
 
 def _room(wish: Wish, host: HostView) -> str:
-    return _lacking(_needs(wish, host), host.free, "only {has} of {needs} {what} are free")
+    return _lacking(needs(wish, host), host.free, "only {has} of {needs} {what} are free")
 
 
 def _room_for_download(wish: Wish, host: HostView) -> str:
@@ -192,10 +192,10 @@ def could_ever(wish: Wish, host: HostView) -> bool:
 def score(wish: Wish, host: HostView, weights: Mapping[str, float], strategy: str) -> Score:
     """Score a host that passed: cached image, balance (spread or pack), latency, failures."""
     image = wish.image_on(host)
-    needs = _needs(wish, host)
+    wanted = needs(wish, host)
     left = [
         (host.free[resource] - need) / host.total[resource]
-        for resource, need in needs.items()
+        for resource, need in wanted.items()
         if need and host.total[resource]
     ]
     emptiness = sum(left) / len(left) if left else 0.0
@@ -212,7 +212,8 @@ def score(wish: Wish, host: HostView, weights: Mapping[str, float], strategy: st
     )
 
 
-def _needs(wish: Wish, host: HostView) -> dict[str, int]:
+def needs(wish: Wish, host: HostView) -> dict[str, int]:
+    """Return what `wish` would take of `host`, by resource."""
     return {
         "cpus": wish.size.cpus,
         "memory_mib": wish.size.memory_mib,

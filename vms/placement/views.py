@@ -6,24 +6,27 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict
 
-from django.db.models import Count
+from django.conf import settings
+from django.db.models import Count, Sum
 from django.utils import timezone
 
+from accounts.models import Role
 from catalog.models import HostImage
 from hosts.capacity import Size
-from hosts.models import RESOURCES, Health, Host, HostHold, HostVM
+from hosts.models import RESOURCES, Health, Host, HostCapacity, HostHold, HostVM
 from vms import quarantine
-from vms.models import Placement, Template
+from vms.models import LeaseEnd, Placement, Template, VirtualMachine
 from vms.placement.rules import HostView, ImageView, Wish
+from vms.placement.scheduling import Asking, Release, Use, in_order, rank
+from vms.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
     from uuid import UUID
 
-    from hosts.models import HostCapacity
-    from vms.models import VirtualMachine
-
 FAILURE_WINDOW = timedelta(minutes=10)
+ENDING = timedelta(seconds=60)  # from the end of a lease to the room that it gives back
 
 
 def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -> list[HostView]:
@@ -125,3 +128,75 @@ def wish_of(vm: VirtualMachine) -> Wish:
         host_id=vm.wanted_host_id,
         tried=frozenset(placement.host_id for placement in vm.placements.all()),
     )
+
+
+def line_up(limit: int) -> list[VirtualMachine]:
+    """Return the first `limit` pending VMs in the queue's order, with what placing them needs."""
+    waiting = list(
+        VirtualMachine.objects.pending().values_list(
+            "pk", "priority", "created_at", "share", "cpus", "memory_mib"
+        )
+    )
+    if not waiting:
+        return []
+    now = timezone.now()
+    asking = [
+        Asking(
+            pk,
+            rank(priority, (now - asked).total_seconds(), settings.QUEUE_AGING_SECONDS),
+            share,
+            Use(cpus, memory_mib),
+        )
+        for pk, priority, asked, share, cpus, memory_mib in waiting
+    ]
+    order = [one.id for one in in_order(asking, *_shares())[:limit]]
+    found = (
+        VirtualMachine.objects.pending()
+        .select_related("template", "requested_by", "grant", "create_job")
+        .prefetch_related("template__images", "placements")
+        .in_bulk(order)
+    )
+    return [found[pk] for pk in order if pk in found]
+
+
+def _shares() -> tuple[dict[UUID | None, Use], dict[UUID | None, int], Use]:
+    """Return what each share has placed, its weight, and the whole pool."""
+    used = {
+        share: Use(cpus, memory_mib)
+        for share, cpus, memory_mib in VirtualMachine.objects.placed()
+        .order_by()
+        .values_list("share")
+        .annotate(Sum("cpus"), Sum("memory_mib"))
+    }
+    weights: dict[UUID | None, int] = dict(Role.objects.values_list("pk", "weight"))
+    pool = HostCapacity.objects.filter(host__removed_at=None).aggregate(
+        cpus=Sum("cpus_total"), memory_mib=Sum("memory_mib_total")
+    )
+    return used, weights, Use(pool["cpus"] or 0, pool["memory_mib"] or 0)
+
+
+def releases(now: datetime) -> dict[UUID, list[Release]]:
+    """Return by host what the ends of leases give back, and when. One query.
+
+    A VM that is stopped or kept at the end of its lease gives nothing back.
+    """
+    found: dict[UUID, list[Release]] = defaultdict(list)
+    current = Placement.objects.open().filter(current=True)
+    for placement in current.select_related("vm__template", "vm__lease"):
+        if (at := _gives_back_at(placement, now)) is not None:
+            amounts = {name: placement.size.of(name) for name in RESOURCES}
+            found[placement.host_id].append(Release(at, amounts))
+    return found
+
+
+def _gives_back_at(placement: Placement, now: datetime) -> datetime | None:
+    vm = placement.vm
+    if vm.state == State.DELETING:
+        return now + ENDING
+    if vm.template.lease_end != LeaseEnd.DELETE:
+        return None
+    lease = getattr(vm, "lease", None)
+    if lease is None:  # it is being made
+        margin = vm.lease_seconds + settings.QUEUE_MARGIN_SECONDS
+        return placement.created_at + timedelta(seconds=margin)
+    return max(lease.ends_at, lease.held_until or lease.ends_at, now) + ENDING

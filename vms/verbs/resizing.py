@@ -12,7 +12,7 @@ from hosts.capacity import Size
 from hosts.drivers.base import ErrorKind, HostError
 from jobs.outcomes import Again, Done, Fail, Outcome
 from orchestrator.refusals import Conflict, Invalid
-from vms import placements
+from vms import placements, quotas
 from vms.lifecycle import announce
 from vms.models import VirtualMachine
 from vms.requests import MAXIMUM, checked_name, name_taken
@@ -64,6 +64,7 @@ def resize(
     grows = any(wanted[field] > before[field] for field in wanted)
     with transaction.atomic():
         placement = vm.placements.open().filter(current=True).first()
+        quotas.require_growth(vm, _growth(before, wanted))
         if placement and not placements.grow(placement, _size(wanted, placement)):
             raise Conflict(
                 "Its host has no room for this size. Choose a smaller one, or make room there.",
@@ -78,6 +79,15 @@ def resize(
             payload={"wanted": wanted},
             told={"before": before, "after": wanted},
         )
+
+
+def _growth(before: dict[str, int], wanted: dict[str, int]) -> dict[str, int]:
+    more = {name: max(0, wanted[name] - before[name]) for name in ("cpus", "memory_mib")}
+    return {
+        "maximum_vms": 0,
+        "maximum_cpus": more["cpus"],
+        "maximum_memory_mib": more["memory_mib"],
+    }
 
 
 def _size(wanted: dict[str, int], placement: Placement) -> Size:

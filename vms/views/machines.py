@@ -15,7 +15,7 @@ from jobs import batches
 from jobs.models import Job, JobLine
 from orchestrator.refusals import Forbidden
 from orchestrator.web import pages
-from vms import bulk, ending, leases, requests, verbs
+from vms import bulk, ending, leases, queue, requests, verbs
 from vms.forms import ExecuteForm, ExtendForm, VMFilters, VMForm, WhyNotForm, usable_templates
 from vms.models import VirtualMachine
 from vms.placement import why_not_host
@@ -86,6 +86,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
     context = {
         "vm": vm,
         "can": _actions(request.actor, vm),
+        "place": queue.places().get(vm.pk) if vm.state == State.PENDING else None,
         "placement": vm.placements.filter(current=True).select_related("host", "image").first(),
         "attempts": vm.placements.select_related("host").order_by("pk"),
         "job": running,

@@ -402,6 +402,7 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
         (
             Place("Overview", "/", "dashboard"),
             Place("VMs", "/vms/", "device-desktop"),
+            Place("Queue", "/queue/", "hourglass"),
             Place("Templates", "/templates/", "template"),
             Place("Hosts", "/hosts/", "server", ("hosts.view",)),
             Place("Images", "/images/", "stack-2", ("images.view",)),
