@@ -13,11 +13,13 @@ class VmsConfig(AppConfig):
         from catalog import images
         from hosts import lifecycle
         from jobs import handlers
-        from vms import creation, ending, reconciliation, revocations, verbs
+        from vms import adoption, creation, ending, reconciliation, revocations, verbs
 
         handlers.register("vm.create", creation.CreateHandler())
         handlers.register("vm.delete", ending.DeleteHandler())
         handlers.register("placement.settle", ending.SettleHandler())
+        handlers.register("vm.adopt", adoption.AdoptHandler())
+        handlers.register("vm.let_go", adoption.LetGoHandler())
         for kind, handler in verbs.HANDLERS.items():
             handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")

@@ -77,7 +77,7 @@ def request_vm(
             requested_by=actor.user,
             **size,
             start=template.start if start is None else start,
-            lease_seconds=_lease_seconds(template, grant, lease_seconds),
+            lease_seconds=checked_lease(template, grant, lease_seconds),
             priority=priority,
             clone_of=source.host_name if source else template.clone_of,
             wanted_host=source.host if source else host,
@@ -124,7 +124,8 @@ def name_taken(name: str) -> Conflict:
     )
 
 
-def _lease_seconds(template: Template, grant: Grant, wanted: int | None) -> int:
+def checked_lease(template: Template, grant: Grant, wanted: int | None) -> int:
+    """Return how long a lease may be that was asked for, in seconds; raises `Invalid`."""
     longest = maximum_lease_seconds(template, grant)
     if wanted is None:
         return min(template.default_lease_seconds, longest)

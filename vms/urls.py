@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import draining, machines, templates, verbs
+from vms.views import adoption, draining, machines, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -14,6 +14,7 @@ urlpatterns = [
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
+    path("hosts/<uuid:id>/adopt/", adoption.adopt, name="adopt"),
     path("vms/", machines.vm_list, name="list"),
     path("vms/new/", machines.new, name="new"),
     path("vms/<uuid:id>/", machines.detail, name="detail"),
@@ -43,6 +44,7 @@ urlpatterns = [
         verbs.delete_snapshot,
         name="delete-snapshot",
     ),
+    path("vms/<uuid:id>/let-go/", adoption.let_go, name="let-go"),
     path("vms/<uuid:id>/delete/", machines.delete, name="delete"),
     path("vms/<uuid:id>/extend/", machines.extend, name="extend"),
     path("vms/<uuid:id>/execute/", machines.execute, name="execute"),

@@ -345,7 +345,12 @@ def place(host: Host, vm: VM, state: str) -> None:
 
 
 def rename(host: Host, vm: VM, name: str) -> None:
-    """Give a VM another name; raises ``RefusedError`` 400 when a VM of this name exists."""
+    """Give a VM another name.
+
+    Raises ``RefusedError`` 400 when a VM of this name exists, or the host wants it stopped.
+    """
+    if not host.renames_running:
+        _need(vm, "stopped")
     other = host.by_name(name)
     if other is not None and other is not vm:
         raise RefusedError(400, f"error 400: machine {name} already exists")

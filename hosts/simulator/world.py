@@ -144,6 +144,8 @@ class Host:
     sessions: int = 0
     """Rises when ``authexpired`` strikes: tokens of an earlier session are refused."""
     addresses_given: int = 0
+    renames_running: bool = True
+    """Whether a VM that is not stopped may get another name."""
     events: bool = True
     """Whether it offers the events hub; hosts may be started without it."""
     subscribers: set[Subscriber] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import draining, machines, snapshots, templates
+from vms.api import adoption, draining, machines, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -16,6 +16,7 @@ urlpatterns = [
     route("tokens/", templates.TokenList, "tokens"),
     route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
     route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),
+    route("hosts/<uuid:id>/adopt/", adoption.HostAdopt, "host-adopt"),
     route("vms/", machines.VMList, "vms"),
     route("vms/<uuid:id>/", machines.VMItem, "vm"),
     route("vms/<uuid:id>/placement/", machines.VMPlacement, "vm-placement"),
@@ -43,4 +44,5 @@ urlpatterns = [
     route("vms/<uuid:id>/heartbeat/", machines.VMHeartbeat, "vm-heartbeat"),
     route("vms/<uuid:id>/hold/", machines.VMHold, "vm-hold"),
     route("vms/<uuid:id>/release/", machines.VMRelease, "vm-release"),
+    route("vms/<uuid:id>/let-go/", adoption.VMLetGo, "vm-let-go"),
 ]
