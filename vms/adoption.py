@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.actors import SYSTEM, Actor
 from accounts.audit import audit
+from catalog import caching
 from hosts import capacity, ownership
 from hosts.calls import driver_of
 from hosts.capacity import Size
@@ -151,6 +152,8 @@ def _claim(host: Host, host_vm_id: str) -> HostVM:
     mark = placements.mark_in(listed.name)
     if mark and Placement.objects.filter(mark=mark, let_go_at=None).exists():
         raise Conflict("It is what an attempt of ours left there, and is being removed.")
+    if caching.is_helper(listed.name):
+        raise Conflict("It was made to pull an image into the cache, and is being removed.")
     if len(listed.name) > LONGEST_NAME:
         raise Conflict(f"Its name has more than {LONGEST_NAME} characters. Rename it on its host.")
     names = Template.objects.live().filter(clone_of=listed.name).values_list("name", flat=True)

@@ -10,10 +10,10 @@ class VmsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import revocation
-        from catalog import images
+        from catalog import caching, images
         from hosts import lifecycle
         from jobs import handlers
-        from vms import adoption, creation, ending, reconciliation, revocations, verbs
+        from vms import adoption, creation, ending, reconciliation, relying, revocations, verbs
 
         handlers.register("vm.create", creation.CreateHandler())
         handlers.register("vm.delete", ending.DeleteHandler())
@@ -26,6 +26,7 @@ class VmsConfig(AppConfig):
         handlers.register_at_once("template.revoke", "grant.revoke")
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
+        caching.register(relying.on_cache)
         lifecycle.register(
             inventory=reconciliation.on_inventory,
             removal=reconciliation.before_removal,

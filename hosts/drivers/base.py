@@ -380,6 +380,9 @@ class Driver(Protocol):
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         """What the host has cached; None when it has no cache."""
 
+    def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
+        """Delete an image from the cache: one version, or all of it; without an id everything."""
+
     def inventory(self) -> Inventory:
         """Hardware, VMs and cached images."""
 

@@ -136,6 +136,18 @@ def cached_images(limits: Limits) -> Call[tuple[CachedImage, ...]]:
     return Call("list its cached images", "GET", "/v1/cache", limits.list_seconds, parsing.images)
 
 
+def delete_cached(catalog_id: str, version: str, limits: Limits) -> Call[None]:
+    return Call(
+        "delete what it has cached",
+        "DELETE",
+        _path("v1", "cache", *filter(None, (catalog_id, version))),
+        limits.state_seconds,
+        parsing.done,
+        changes_state=True,
+        may_be_empty=True,
+    )
+
+
 def create_async(spec: CreateSpec, job_id: str, limits: Limits) -> Call[CreateAnswer]:
     """Hand the create over; the host makes a job with our id (contract 3.7)."""
     return Call(

@@ -122,6 +122,9 @@ class ParallelsDriver:
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))
 
+    def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
+        self._call(calls.delete_cached(catalog_id, version, self._limits))
+
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         return self._run(self._session.cached_images())
 
