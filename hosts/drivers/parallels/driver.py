@@ -26,7 +26,7 @@ from hosts.drivers.base import (
     VMStatus,
 )
 
-from . import calls, events
+from . import calls, events, hostcalls
 from .calls import Call
 from .session import Conversation, Session
 from .tokens import tokens
@@ -123,7 +123,7 @@ class ParallelsDriver:
         return self._call(calls.read_job(job_id, self._limits))
 
     def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
-        self._call(calls.delete_cached(catalog_id, version, self._limits))
+        self._call(hostcalls.delete_cached(catalog_id, version, self._limits))
 
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         return self._run(self._session.cached_images())

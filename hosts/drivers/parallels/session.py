@@ -27,7 +27,7 @@ from hosts.drivers.base import (
     Limits,
 )
 
-from . import calls
+from . import calls, hostcalls
 from .calls import Call
 from .messages import Answer, Request
 from .reading import WrongAnswer, parse_json
@@ -87,7 +87,7 @@ class Session:
     def cached_images(self) -> Conversation[tuple[CachedImage, ...] | None]:
         """The cache, or None where the host runs without one."""
         try:
-            return (yield from self.perform(calls.cached_images(self.limits)))
+            return (yield from self.perform(hostcalls.cached_images(self.limits)))
         except HostError as error:
             if error.kind is not ErrorKind.NOT_FOUND:
                 raise
