@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
 from accounts.api.serializers import UserReference
-from hosts import enrolment, holds, removal, verbs
+from hosts import enrolment, holds, registering, removal, verbs
 from hosts.models import RESOURCES, Architecture, Health, Host, HostCapacity, HostHold, HostVM
 from jobs.api import DeletesByVerb, VerbView
 from orchestrator.api import idempotency
@@ -341,6 +341,32 @@ class HostInventory(HostVerb):
         return verbs.request_inventory(self.actor, target)
 
 
+class RegisterInput(Input):
+    path = Text(max_length=1000, help_text="Of a .pvm or .macvm on the host's disk.")
+    name = Text(max_length=200, required=False, help_text="Default: its own.")
+    new_id = Flag(required=False, help_text="For a copy of a VM that the host lists.")
+
+
+class UnregisterInput(Input):
+    host_vm_id = Text(max_length=255)
+
+
+class HostRegister(HostVerb):
+    input = RegisterInput
+    docs = {"POST": "Have a host list a VM that lies on its disk. It is foreign then."}
+
+    def act(self, target: Host, data: dict[str, Any]) -> Job:
+        return registering.register(self.actor, target, **data)
+
+
+class HostUnregister(HostVerb):
+    input = UnregisterInput
+    docs = {"POST": "Have a host list a foreign, stopped VM no longer. It stays on its disk."}
+
+    def act(self, target: Host, data: dict[str, Any]) -> Job:
+        return registering.unregister(self.actor, target, **data)
+
+
 urlpatterns = [
     route("hosts/", HostList, "hosts"),
     route("hosts/<uuid:id>/", HostItem, "host"),
@@ -353,4 +379,6 @@ urlpatterns = [
     route("hosts/<uuid:id>/holds/", HostHolds, "host-holds"),
     route("hosts/<uuid:id>/holds/<uuid:hold>/end/", HostHoldEnd, "host-hold-end"),
     route("hosts/<uuid:id>/inventory/", HostInventory, "host-inventory"),
+    route("hosts/<uuid:id>/register/", HostRegister, "host-register"),
+    route("hosts/<uuid:id>/unregister/", HostUnregister, "host-unregister"),
 ]

@@ -14,6 +14,7 @@ from hosts.calls import driver_of
 from hosts.capacity import Size
 from hosts.drivers.base import ErrorKind, HostError
 from hosts.models import Host
+from hosts.registering import unregister_key
 from jobs.models import Job
 from jobs.outcomes import Again, Done, Fail, Outcome
 from jobs.queueing import enqueue
@@ -152,6 +153,8 @@ def _claim(host: Host, host_vm_id: str) -> HostVM:
     mark = placements.mark_in(listed.name)
     if mark and Placement.objects.filter(mark=mark, let_go_at=None).exists():
         raise Conflict("It is what an attempt of ours left there, and is being removed.")
+    if Job.objects.open().filter(unique_key=unregister_key(host, host_vm_id)).exists():
+        raise Conflict("It is being unregistered. Wait for that to end, or cancel it.")
     if caching.is_helper(listed.name):
         raise Conflict("It was made to pull an image into the cache, and is being removed.")
     if len(listed.name) > LONGEST_NAME:

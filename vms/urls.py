@@ -30,6 +30,7 @@ urlpatterns = [
     path("vms/<uuid:id>/resize/", verbs.resize, name="resize"),
     path("vms/<uuid:id>/rename/", verbs.rename, name="rename"),
     path("vms/<uuid:id>/clone/", verbs.clone, name="clone"),
+    path("vms/<uuid:id>/clone-to-template/", verbs.clone_to_template, name="clone-to-template"),
     path("vms/<uuid:id>/upload/", verbs.upload, name="upload"),
     path("vms/<uuid:id>/snapshots/new/", verbs.take_snapshot, name="take-snapshot"),
     path("vms/<uuid:id>/snapshots/look/", verbs.look_for_snapshots, name="look-for-snapshots"),

@@ -221,6 +221,12 @@ class Driver(Protocol):
     def delete_snapshots(self, vm_id: str) -> None:
         """Delete all snapshots of a VM."""
 
+    def register(self, path: str, name: str, new_id: bool) -> RemoteVM:
+        """Put a VM of the host's disk on its list, under its own name without `name`."""
+
+    def unregister(self, vm_id: str) -> None:
+        """Take a stopped VM off the host's list; it stays on the disk."""
+
     def read_job(self, job_id: str) -> HostJob:
         """A host job; NOT_FOUND when the host does not know it (any more)."""
 

@@ -83,6 +83,7 @@ def host_record(host: Host) -> dict[str, Any]:
         "state_method": host.state_method,
         **{name: getattr(host, name) for name in _TIMES},
         "vms": [_vm_record(vm) for vm in host.vms.values()],
+        "bundles": sorted(host.bundles),
         "jobs": {job.id: job.state for job in host.jobs.values()},
         "cache": [f"{item.catalog_id}/{item.version}" for item in host.cache.values()],
         "requests": dict(host.counters or {}),

@@ -123,7 +123,7 @@ _FIXED: dict[str, Any] = {
 
 def vm_record(host: Host, vm: VM) -> dict[str, Any]:
     """Return a ParallelsVM (contract 2.3, 8.18), without what an orchestrator adds."""
-    folder = f"{HOME}/{vm.name}.{'macvm' if vm.type == APPLE_VM else 'pvm'}"
+    folder = bundle(vm)
     record: dict[str, Any] = {"ID": vm.id}
     if vm.ip:
         record["internal_ip_address"] = vm.ip
@@ -175,6 +175,11 @@ def vm_record(host: Host, vm: VM) -> dict[str, Any]:
         },
     }
     return record
+
+
+def bundle(vm: VM) -> str:
+    """Return the path of a VM on its host's disk."""
+    return f"{HOME}/{vm.name}.{'macvm' if vm.type == APPLE_VM else 'pvm'}"
 
 
 def _mac(vm: VM) -> str:

@@ -138,6 +138,8 @@ class Host:
     vms: dict[str, VM] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     cache: dict[tuple[str, str], CachedImage] = field(default_factory=dict)
+    bundles: dict[str, VM] = field(default_factory=dict)
+    """VMs that lie on its disk without being registered, by their path."""
     counters: Counter[str] | None = None
     draws: dict[str, int] | None = None
     open_requests: set[asyncio.Transport] = field(default_factory=set)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+from django.db.models.functions import Now
 from django.urls import reverse
 
 from accounts.actors import Actor
@@ -113,8 +114,8 @@ def test_its_owner_acts_on_it_and_its_end_is_as_of_every_vm(
     assert use(host)[1] == (4, 4096, 50)
     worker.finish(verbs.start(pool.bob, reread(vm)))
     assert Lease.objects.get(vm=vm).ends_at
-    Lease.objects.update(ends_at=database_now())
-    leases.watch()
+    Lease.objects.update(ends_at=Now())
+    assert leases.watch() == 1
     worker.until(lambda: reread(vm).state == "deleted")
     assert (pool.simulation.vm_names(1), use(host)) == ([], (NONE, NONE))
 

@@ -30,6 +30,7 @@ urlpatterns = [
     route("vms/<uuid:id>/resize/", machines.VMResize, "vm-resize"),
     route("vms/<uuid:id>/rename/", machines.VMRename, "vm-rename"),
     route("vms/<uuid:id>/clone/", machines.VMClone, "vm-clone"),
+    route("vms/<uuid:id>/clone-to-template/", machines.VMCloneToTemplate, "vm-clone-to-template"),
     route("vms/<uuid:id>/upload/", machines.VMUpload, "vm-upload"),
     route("vms/<uuid:id>/snapshots/", snapshots.SnapshotList, "vm-snapshots"),
     route("vms/<uuid:id>/snapshots/refresh/", snapshots.SnapshotsRefresh, "vm-snapshots-refresh"),

@@ -119,6 +119,12 @@ class ParallelsDriver:
     def delete_snapshots(self, vm_id: str) -> None:
         self._call(calls.delete_snapshots(vm_id, self._limits))
 
+    def register(self, path: str, name: str, new_id: bool) -> RemoteVM:
+        return self._call(hostcalls.register(path, name, new_id, self._limits))
+
+    def unregister(self, vm_id: str) -> None:
+        self._call(hostcalls.unregister(vm_id, self._limits))
+
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hosts.drivers.base import CachedImage, Limits
+from hosts.drivers.base import CachedImage, Limits, RemoteVM
 
 from . import parsing
 from .calls import Call, join
@@ -21,4 +21,32 @@ def delete_cached(catalog_id: str, version: str, limits: Limits) -> Call[None]:
         parsing.done,
         changes_state=True,
         may_be_empty=True,
+    )
+
+
+def register(path: str, name: str, new_id: bool, limits: Limits) -> Call[RemoteVM]:
+    return Call(
+        "register the VM",
+        "POST",
+        "/machines/register",
+        limits.state_seconds,
+        parsing.vm,
+        body={
+            "path": path,
+            **({"machine_name": name} if name else {}),
+            "regenerate_source_uuid": new_id,
+        },
+        changes_state=True,
+    )
+
+
+def unregister(vm_id: str, limits: Limits) -> Call[None]:
+    return Call(
+        "unregister the VM",
+        "POST",
+        join("machines", vm_id, "unregister"),
+        limits.state_seconds,
+        parsing.done,
+        body={"id": vm_id, "clean_source_uuid": False},
+        changes_state=True,
     )
