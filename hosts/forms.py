@@ -12,6 +12,7 @@ from django.db.models.functions import Cast
 from django.db.models.lookups import Contains
 from django.http import QueryDict
 
+from hosts.looking import MAXIMUM_LINES
 from hosts.models import Architecture, Health, Host, HostHold
 
 if TYPE_CHECKING:
@@ -239,3 +240,9 @@ class UnregisterForm(forms.Form):
     """A foreign VM that the host shall list no longer."""
 
     host_vm_id = forms.CharField(max_length=255, widget=forms.HiddenInput)
+
+
+class LogsForm(forms.Form):
+    """How much of a host's log."""
+
+    lines = forms.IntegerField(min_value=1, max_value=MAXIMUM_LINES)

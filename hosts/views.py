@@ -14,13 +14,14 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from hosts import enrolment, holds, registering, removal, verbs
+from hosts import enrolment, holds, looking, registering, removal, verbs
 from hosts.forms import (
     ConnectionForm,
     EnrolForm,
     HoldForm,
     HostFilters,
     HostForm,
+    LogsForm,
     RegisterForm,
     RemoveForm,
     UnregisterForm,
@@ -223,6 +224,30 @@ def look(request: PageRequest, id: UUID) -> HttpResponse:
     host = _host(request, id)
     verbs.request_inventory(request.actor, host)
     return pages.done(request, _page_of(host), f"Looking at {host.name}.")
+
+
+@pages.page
+@require_safe
+def logs(request: PageRequest, id: UUID) -> HttpResponse:
+    """Show the end of the host's log, asked for now (`?lines=`)."""
+    host = _host(request, id, manage=False)
+    form = LogsForm(request.GET or {"lines": looking.LINES})
+    found = pages.accepted(form, lambda v: looking.logs(request.actor, host, **v))
+    context = {"host": host, "form": form, "lines": found}
+    return pages.render(
+        request, "hosts/logs.html", context, partial="lines", status=pages.status_of(form)
+    )
+
+
+@pages.page
+@require_safe
+def reverse_proxy(request: PageRequest, id: UUID) -> HttpResponse:
+    """Show what the host's reverse proxy does now."""
+    host = _host(request, id, manage=False)
+    proxy = looking.reverse_proxy(request.actor, host)
+    names = dict(host.listed_vms.values_list("host_vm_id", "name"))
+    context = {"host": host, "proxy": proxy, "names": names}
+    return pages.render(request, "hosts/reverse_proxy.html", context)
 
 
 @pages.page

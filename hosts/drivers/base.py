@@ -22,7 +22,10 @@ from .values import Hardware as Hardware
 from .values import HostJob as HostJob
 from .values import Inventory as Inventory
 from .values import News as News
+from .values import ProxyHost as ProxyHost
+from .values import ProxyRoute as ProxyRoute
 from .values import RemoteVM as RemoteVM
+from .values import ReverseProxy as ReverseProxy
 from .values import Snapshot as Snapshot
 from .values import VMStatus as VMStatus
 from .values import VMType as VMType
@@ -132,6 +135,10 @@ class Limits:
     """Start, stop, delete, configure."""
     snapshot_seconds: float = 600
     upload_seconds: float = 600
+    look_seconds: float = 5
+    """Logs and the reverse proxy, which a person waits for."""
+    max_log_bytes: int = 1024 * 1024
+    """What is kept of a log: its end."""
     execute_margin_seconds: float = 15
     """Added to the time that the command itself is given."""
     max_answer_bytes: int = 32 * 1024 * 1024
@@ -235,6 +242,12 @@ class Driver(Protocol):
 
     def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
         """Delete an image from the cache: one version, or all of it; without an id everything."""
+
+    def logs(self, lines: int) -> tuple[str, ...]:
+        """The last lines of the host's log, without what looks like a secret."""
+
+    def reverse_proxy(self) -> ReverseProxy | None:
+        """What the host's reverse proxy does; None when it has none. No certificates or keys."""
 
     def inventory(self) -> Inventory:
         """Hardware, VMs and cached images."""

@@ -144,6 +144,37 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class ProxyRoute:
+    """Where a proxy sends what comes in: to a VM of the host (by its id there) or to an address."""
+
+    path: str
+    """Empty for all of a TCP port."""
+    target: str
+    target_is_vm: bool
+    target_port: str
+
+
+@dataclass(frozen=True)
+class ProxyHost:
+    """An address and port that a host's reverse proxy listens at."""
+
+    id: str
+    name: str
+    host: str
+    port: str
+    tls: bool
+    routes: tuple[ProxyRoute, ...]
+
+
+@dataclass(frozen=True)
+class ReverseProxy:
+    enabled: bool
+    host: str
+    port: str
+    hosts: tuple[ProxyHost, ...]
+
+
+@dataclass(frozen=True)
 class Inventory:
     """All that a host says about itself. `images` is None when it has no cache."""
 

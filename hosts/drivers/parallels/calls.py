@@ -49,6 +49,10 @@ class Call(Generic[T]):
     may_be_empty: bool = False
     or_get: bool = False
     """Hosts before 1.0.5 take this verb as GET only (contract 3.3)."""
+    plain: bool = False
+    """The answer is text, whatever its type; it is parsed as one string."""
+    keep_bytes: int | None = None
+    """Of a plain answer: keep so much of its end."""
     needs_user: bool = False
     """Hosts refuse API keys here and want a user's token (contract 2.6)."""
 

@@ -22,6 +22,7 @@ from hosts.drivers.base import (
     Limits,
     News,
     RemoteVM,
+    ReverseProxy,
     Snapshot,
     VMStatus,
 )
@@ -133,6 +134,12 @@ class ParallelsDriver:
 
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         return self._run(self._session.cached_images())
+
+    def logs(self, lines: int) -> tuple[str, ...]:
+        return self._run(self._session.logs(lines))
+
+    def reverse_proxy(self) -> ReverseProxy | None:
+        return self._run(self._session.reverse_proxy())
 
     def inventory(self) -> Inventory:
         return self._run(self._session.inventory())
