@@ -209,8 +209,8 @@ class HostCache(Lists):
     docs = {"GET": "List what the host has cached, as it said last."}
 
     def rows(self) -> QuerySet[HostImage]:
-        self.actor.require("images.view")
         host = self.find(self.kwargs["id"], Host.objects.visible_to(self.actor))
+        self.actor.require("images.view")
         return HostImage.objects.filter(host=host)
 
 
@@ -219,8 +219,9 @@ class HostCachePull(HostVerb):
     docs = {"POST": "Have a host download an image into its cache."}
 
     def act(self, target: Host, data: dict[str, Any]) -> Job:
-        images_ = Image.objects.visible_to(self.actor)
-        image = resolve(images_, data["image"], field="image", name="catalog_id")
+        self.actor.require(self.permission)  # before images are told from absent ones
+        rows = Image.objects.visible_to(self.actor)
+        image = resolve(rows, data["image"], field="image", name="catalog_id")
         return caching.pull(self.actor, target, image)
 
 

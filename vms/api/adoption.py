@@ -34,6 +34,8 @@ class HostAdopt(HostVerb):
     }
 
     def act(self, target: Host, data: dict[str, Any]) -> Job:
+        for right in adoption.RIGHTS:  # before templates and accounts are told from absent ones
+            self.actor.require(right)
         data["template"] = template_named(self.actor, data["template"])
         if "owner" in data:
             data["owner"] = resolve(
