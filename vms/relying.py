@@ -21,7 +21,7 @@ def on_cache(host: Host, images: list[Image] | None) -> str:
     there because the image need not be downloaded.
     """
     making = Placement.objects.open().filter(
-        Q(vm__state=State.CREATING, current=True) | Q(host_vm_id=""), host=host
+        Q(vm__state=State.CREATING, current=True) | Q(host_vm_id=""), host=host, vm__clone_of=""
     )
     making = making.exclude(image=None) if images is None else making.filter(image__in=images)
     if found := making.select_related("vm").first():
