@@ -19,6 +19,7 @@ PERMISSIONS = {
     for permission in [
         Permission("hosts.view", "See hosts, their health, capacity and VMs"),
         Permission("hosts.manage", "Enrol, hold, tag and remove hosts", "hosts"),
+        Permission("hosts.logs", "Read the logs of hosts"),
         Permission("images.view", "See the image catalog and what hosts cache"),
         Permission("images.manage", "Add catalog sources and images", "hosts"),
         Permission("templates.view_all", "See every template and its grants"),

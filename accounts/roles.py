@@ -13,6 +13,7 @@ SHIPPED_ROLES: dict[str, frozenset[str]] = {
     "Operator": frozenset(
         {
             "hosts.view",
+            "hosts.logs",
             "hosts.manage",
             "images.view",
             "images.manage",

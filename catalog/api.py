@@ -8,13 +8,16 @@ import django_filters
 from rest_framework import serializers
 
 from accounts.api.serializers import RevokeInput, UserReference
-from catalog import images
-from catalog.models import CatalogSource, Image
-from hosts.models import Architecture
+from catalog import caching, images
+from catalog.models import CatalogSource, HostImage, Image
+from hosts.api import HostVerb
+from hosts.models import Architecture, Host
 from jobs.api import VerbView
+from orchestrator.api.pagination import InOrder
 from orchestrator.api.references import resolve
 from orchestrator.api.routing import route
 from orchestrator.api.serializers import (
+    Flag,
     Input,
     OneOf,
     Output,
@@ -178,6 +181,61 @@ class ImageUntaint(ImageVerb):
         return images.set_taint(self.actor, target, False)
 
 
+class HostImageOutput(Output):
+    """An image that a host has cached, as it said last."""
+
+    catalog_id = serializers.CharField(help_text="Upper case, as hosts keep it.")
+    version = serializers.CharField()
+    architecture = serializers.CharField(help_text="Empty where the host does not say.")
+    size_mib = serializers.IntegerField()
+    seen_at = serializers.DateTimeField()
+
+
+class PullInput(Input):
+    image = Text(max_length=200, help_text="Its id.")
+
+
+class CacheDeleteInput(Input):
+    catalog_id = Text(max_length=200, required=False)
+    version = Text(max_length=100, required=False, help_text="Default: every version.")
+    everything = Flag(required=False, help_text="Instead of one image.")
+
+
+class HostCache(Lists):
+    tag = "hosts"
+    model = HostImage
+    output = HostImageOutput
+    pagination_class = InOrder
+    docs = {"GET": "List what the host has cached, as it said last."}
+
+    def rows(self) -> QuerySet[HostImage]:
+        host = self.find(self.kwargs["id"], Host.objects.visible_to(self.actor))
+        self.actor.require("images.view")
+        return HostImage.objects.filter(host=host)
+
+
+class HostCachePull(HostVerb):
+    input = PullInput
+    docs = {"POST": "Have a host download an image into its cache."}
+
+    def act(self, target: Host, data: dict[str, Any]) -> Job:
+        self.actor.require(self.permission)  # before images are told from absent ones
+        rows = Image.objects.visible_to(self.actor)
+        image = resolve(rows, data["image"], field="image", name="catalog_id")
+        return caching.pull(self.actor, target, image)
+
+
+class HostCacheDelete(HostVerb):
+    input = CacheDeleteInput
+    docs = {
+        "POST": "Delete an image, or everything, from the cache of a host. Refused while a VM that "
+        "waits or is being made relies on it."
+    }
+
+    def act(self, target: Host, data: dict[str, Any]) -> Job:
+        return caching.delete(self.actor, target, **data)
+
+
 urlpatterns = [
     route("sources/", SourceList, "sources"),
     route("sources/<uuid:id>/", SourceItem, "source"),
@@ -186,4 +244,7 @@ urlpatterns = [
     route("images/<uuid:id>/revoke/", ImageRevoke, "image-revoke"),
     route("images/<uuid:id>/taint/", ImageTaint, "image-taint"),
     route("images/<uuid:id>/untaint/", ImageUntaint, "image-untaint"),
+    route("hosts/<uuid:id>/cache/", HostCache, "host-cache"),
+    route("hosts/<uuid:id>/cache/pull/", HostCachePull, "host-cache-pull"),
+    route("hosts/<uuid:id>/cache/delete/", HostCacheDelete, "host-cache-delete"),
 ]

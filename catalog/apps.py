@@ -9,9 +9,11 @@ class CatalogConfig(AppConfig):
     name = "catalog"
 
     def ready(self) -> None:
-        from catalog import caches, images
+        from catalog import caches, caching, images
         from hosts import lifecycle
         from jobs import handlers
 
         lifecycle.register(inventory=caches.record)
+        for kind, handler in caching.HANDLERS.items():
+            handlers.register(kind, handler)
         handlers.register_at_once(*images.VERBS)

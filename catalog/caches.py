@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from catalog import caching
 from catalog.models import HostImage
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 def record(host: Host, listing: Listing) -> set[str]:
     """Store what the host listed of its cache, in the transaction that records its inventory."""
+    caching.sweep(host, listing.inventory.vms)
     images = listing.inventory.images
     if images is None:
         return set()

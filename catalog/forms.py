@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django_filters
 from django import forms
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
+    from hosts.models import Host
 
 RUNNING_VMS = [
     ("keep", "Keep them running"),
@@ -115,3 +116,26 @@ class RevokeImageForm(RevokeForm):
     reason = forms.CharField(max_length=300)
 
     field_order = ["reason", "running_vms"]
+
+
+class PullForm(forms.Form):
+    """An image for a host's cache: one of its architecture."""
+
+    image = forms.ModelChoiceField(
+        queryset=Image.objects.none(),
+        empty_label="Choose an image",
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+
+    def __init__(self, *arguments: Any, actor: Actor, host: Host, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        rows = Image.objects.visible_to(actor).usable()
+        rows = rows.filter(architecture=host.status.architecture)
+        self.fields["image"].queryset = rows.order_by("catalog_id", "version")  # type: ignore[attr-defined]
+
+
+class CacheForm(forms.Form):
+    """What of a host's cache is deleted; nothing named: everything."""
+
+    catalog_id = forms.CharField(required=False, max_length=200, widget=forms.HiddenInput)
+    version = forms.CharField(required=False, max_length=100, widget=forms.HiddenInput)

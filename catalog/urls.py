@@ -13,4 +13,6 @@ urlpatterns = [
     path("images/<uuid:id>/taint/", views.taint, name="taint"),
     path("images/<uuid:id>/untaint/", views.untaint, name="untaint"),
     path("images/<uuid:id>/revoke/", views.revoke, name="revoke"),
+    path("hosts/<uuid:id>/cache/pull/", views.pull, name="pull"),
+    path("hosts/<uuid:id>/cache/delete/", views.delete_cached, name="delete-cached"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db.models import Count, Q
@@ -12,15 +12,26 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
+from catalog import caching
 from catalog import images as domain
-from catalog.forms import ImageFilters, ImageForm, RevokeImageForm, SourceForm, TaintForm
+from catalog.forms import (
+    CacheForm,
+    ImageFilters,
+    ImageForm,
+    PullForm,
+    RevokeImageForm,
+    SourceForm,
+    TaintForm,
+)
 from catalog.models import CatalogSource, HostImage, Image, cached
+from hosts.models import Host
 from orchestrator.web import pages
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
+    from jobs.models import Job
     from orchestrator.web.pages import PageRequest
 
 form_view = require_http_methods(["GET", "HEAD", "POST"])
@@ -148,4 +159,70 @@ def _dialog(
         {"form": form, "title": title, "verb": verb, "text": text, **context},
         partial="form",
         status=pages.status_of(form),  # type: ignore[arg-type]
+    )
+
+
+@pages.page
+@form_view
+def pull(request: PageRequest, id: UUID) -> HttpResponse:
+    """Have a host download an image into its cache."""
+    host = _cache_of(request, id)
+    form = PullForm(pages.posted(request), actor=request.actor, host=host)
+    if pages.accepted(form, lambda v: caching.pull(request.actor, host, **v)):
+        return _cache_done(request, host, f"{host.name} is asked to pull it.")
+    text = (
+        "Its first VM need not wait for the download then. The host makes a VM of the image for "
+        "it, which is deleted at once."
+    )
+    return _cache_dialog(request, host, form, f"Pull an image to {host.name}", "Pull", text)
+
+
+@pages.page
+@form_view
+def delete_cached(request: PageRequest, id: UUID) -> HttpResponse:
+    """Delete one image (`?catalog_id=&version=`) or all from a host's cache, after asking."""
+    host = _cache_of(request, id)
+    asked = {name: request.GET.get(name, "") for name in ("catalog_id", "version")}
+    form = CacheForm(pages.posted(request), initial=asked)
+
+    def delete(values: dict[str, Any]) -> Job:
+        everything = not values["catalog_id"]
+        return caching.delete(request.actor, host, **values, everything=everything)
+
+    if pages.accepted(form, delete):
+        return _cache_done(request, host, f"{host.name} is asked to delete it.")
+    what = f"{asked['catalog_id']} {asked['version']}".strip() or "everything"
+    text = "The next VM made of it there waits for the download."
+    return _cache_dialog(
+        request, host, form, f"Delete {what} from the cache of {host.name}", "Delete", text, True
+    )
+
+
+def _cache_of(request: PageRequest, id: UUID) -> Host:
+    hosts = Host.objects.visible_to(request.actor).select_related("status")
+    host = get_object_or_404(hosts.defer("password", "api_key"), pk=id)
+    request.actor.require("hosts.manage")
+    return host
+
+
+def _cache_done(request: PageRequest, host: Host, text: str) -> HttpResponse:
+    return pages.done(request, reverse("hosts:detail", args=[host.pk]), text)
+
+
+def _cache_dialog(
+    request: PageRequest,
+    host: Host,
+    form: Any,
+    title: str,
+    verb: str,
+    text: str,
+    danger: bool = False,
+) -> HttpResponse:
+    context = {"host": host, "form": form, "title": title, "verb": verb, "text": text}
+    return pages.render(
+        request,
+        "hosts/dialog.html",
+        {**context, "danger": danger},
+        partial="form",
+        status=pages.status_of(form),
     )

@@ -9,11 +9,13 @@ class HostsConfig(AppConfig):
     name = "hosts"
 
     def ready(self) -> None:
-        from hosts import bulk, holds
+        from hosts import bulk, holds, registering
         from hosts.verbs import InventoryHandler
         from jobs import handlers
 
         handlers.register("host.inventory", InventoryHandler())
+        for kind, handler in registering.HANDLERS.items():
+            handlers.register(kind, handler)
         handlers.register_at_once(
             "host.remove", *(verb for verbs in holds.VERBS.values() for verb in verbs[:2])
         )

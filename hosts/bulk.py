@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.utils.dateparse import parse_datetime
 
 from hosts import holds
-from hosts.api import HoldInput, HostFilter
+from hosts.api.hosts import HostFilter
+from hosts.api.serializers import HoldInput
 from hosts.forms import HoldForm, HostFilters
 from hosts.models import Host, HostHold
 from hosts.verbs import request_inventory

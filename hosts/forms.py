@@ -12,6 +12,7 @@ from django.db.models.functions import Cast
 from django.db.models.lookups import Contains
 from django.http import QueryDict
 
+from hosts.looking import MAXIMUM_LINES
 from hosts.models import Architecture, Health, Host, HostHold
 
 if TYPE_CHECKING:
@@ -223,3 +224,25 @@ class RemoveForm(forms.Form):
         label="Forget our VMs on it",
         help_text="They stay on the machine as they are; nobody watches or ends them any more.",
     )
+
+
+class RegisterForm(forms.Form):
+    """A VM of the host's disk."""
+
+    path = forms.CharField(max_length=1000, help_text="Of a .pvm or .macvm on the host's disk.")
+    name = forms.CharField(required=False, max_length=200, help_text="Empty: its own.")
+    new_id = forms.BooleanField(
+        required=False, label="Give it a new id: it is a copy of a VM that the host lists"
+    )
+
+
+class UnregisterForm(forms.Form):
+    """A foreign VM that the host shall list no longer."""
+
+    host_vm_id = forms.CharField(max_length=255, widget=forms.HiddenInput)
+
+
+class LogsForm(forms.Form):
+    """How much of a host's log."""
+
+    lines = forms.IntegerField(min_value=1, max_value=MAXIMUM_LINES)

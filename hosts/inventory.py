@@ -184,7 +184,7 @@ def _write_vms(host: Host, listing: Listing, claimed: set[str]) -> bool:
     listed = {vm.id: vm for vm in listing.inventory.vms}
     news: list[HostVM] = []
     for vm_id, vm in sorted(listed.items()):
-        values = _row_of(vm) | {"claimed": vm_id in claimed}
+        values = row_of(vm) | {"claimed": vm_id in claimed}
         row = known.get(vm_id)
         if row is None or _differs(row, values):
             news.append(HostVM(host=host, host_vm_id=vm_id, seen_at=listing.began_at, **values))
@@ -204,7 +204,8 @@ def _write_vms(host: Host, listing: Listing, claimed: set[str]) -> bool:
     return bool(gone or news)
 
 
-def _row_of(vm: RemoteVM) -> dict[str, Any]:
+def row_of(vm: RemoteVM) -> dict[str, Any]:
+    """Return what is stored of a listed VM, cut to what the columns take."""
     return {
         "name": vm.name[:300],
         "state": vm.state[:30],

@@ -270,7 +270,7 @@ class HostCapacity(models.Model):
     """What a host has and who uses it: one row per host, the last line against over-booking.
 
     `charged` is moved only by hosts.capacity; total, reserved, foreign and `overcommitted` only by
-    the observer, in one statement.
+    the observer, in one statement. When a VM changes hands, hosts.ownership writes foreign anew.
     """
 
     host = models.OneToOneField(
@@ -342,6 +342,7 @@ class HostVM(models.Model):
     disk_gib = models.PositiveIntegerField(default=0)
     ip_address = models.CharField(max_length=60, blank=True)
     # Claimed by an open Placement of ours; everything else is foreign and counts against capacity.
+    # Also written by hosts.ownership, when a VM changes hands between two lists.
     claimed = models.BooleanField(default=False)
     seen_at = models.DateTimeField()
 

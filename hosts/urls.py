@@ -15,5 +15,9 @@ urlpatterns = [
     path("hosts/<uuid:id>/maintain/", views.maintain, name="maintain"),
     path("hosts/<uuid:id>/holds/<uuid:hold>/end/", views.end_hold, name="end-hold"),
     path("hosts/<uuid:id>/inventory/", views.look, name="look"),
+    path("hosts/<uuid:id>/logs/", views.logs, name="logs"),
+    path("hosts/<uuid:id>/reverse-proxy/", views.reverse_proxy, name="reverse-proxy"),
+    path("hosts/<uuid:id>/register/", views.register, name="register"),
+    path("hosts/<uuid:id>/unregister/", views.unregister, name="unregister"),
     path("hosts/<uuid:id>/remove/", views.remove, name="remove"),
 ]

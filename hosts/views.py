@@ -14,14 +14,17 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from hosts import enrolment, holds, removal, verbs
+from hosts import enrolment, holds, looking, registering, removal, verbs
 from hosts.forms import (
     ConnectionForm,
     EnrolForm,
     HoldForm,
     HostFilters,
     HostForm,
+    LogsForm,
+    RegisterForm,
     RemoveForm,
+    UnregisterForm,
     WindowForm,
 )
 from hosts.models import Host
@@ -224,6 +227,56 @@ def look(request: PageRequest, id: UUID) -> HttpResponse:
     host = _host(request, id)
     verbs.request_inventory(request.actor, host)
     return pages.done(request, _page_of(host), f"Looking at {host.name}.")
+
+
+@pages.page
+@require_safe
+def logs(request: PageRequest, id: UUID) -> HttpResponse:
+    """Show the end of the host's log, asked for now (`?lines=`)."""
+    host = _host(request, id, manage=False)
+    form = LogsForm(request.GET or {"lines": looking.LINES})
+    found = pages.accepted(form, lambda v: looking.logs(request.actor, host, **v))
+    context = {"host": host, "form": form, "lines": found}
+    return pages.render(
+        request, "hosts/logs.html", context, partial="lines", status=pages.status_of(form)
+    )
+
+
+@pages.page
+@require_safe
+def reverse_proxy(request: PageRequest, id: UUID) -> HttpResponse:
+    """Show what the host's reverse proxy does now."""
+    host = _host(request, id, manage=False)
+    proxy = looking.reverse_proxy(request.actor, host)
+    names = dict(host.listed_vms.values_list("host_vm_id", "name"))
+    context = {"host": host, "proxy": proxy, "names": names}
+    return pages.render(request, "hosts/reverse_proxy.html", context)
+
+
+@pages.page
+@form_view
+def register(request: PageRequest, id: UUID) -> HttpResponse:
+    """Have the host list a VM that lies on its disk."""
+    host = _host(request, id)
+    form = RegisterForm(pages.posted(request))
+    if pages.accepted(form, lambda v: registering.register(request.actor, host, **v)):
+        return pages.done(request, _page_of(host), f"{host.name} is asked to register it.")
+    text = "It is foreign then, and can be adopted."
+    return _dialog(request, host, form, f"Register a VM on {host.name}", "Register", text)
+
+
+@pages.page
+@form_view
+def unregister(request: PageRequest, id: UUID) -> HttpResponse:
+    """Have the host list the foreign VM `?vm=` no longer, after asking."""
+    host = _host(request, id)
+    asked = request.POST.get("host_vm_id") or request.GET.get("vm", "")
+    listed = get_object_or_404(host.listed_vms.all(), host_vm_id=asked, claimed=False)
+    form = UnregisterForm(pages.posted(request), initial={"host_vm_id": asked})
+    if pages.accepted(form, lambda v: registering.unregister(request.actor, host, **v)):
+        return pages.done(request, _page_of(host), f"{host.name} is asked to unregister it.")
+    text = "It must be stopped. It stays on the host's disk, from where it can be registered again."
+    return _dialog(request, host, form, f"Unregister {listed.name}", "Unregister", text)
 
 
 @pages.page

@@ -10,20 +10,32 @@ class VmsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import revocation
-        from catalog import images
+        from catalog import caching, images
         from hosts import lifecycle
         from jobs import handlers
-        from vms import bulk, creation, ending, reconciliation, revocations, verbs
+        from vms import (
+            adoption,
+            bulk,
+            creation,
+            ending,
+            reconciliation,
+            relying,
+            revocations,
+            verbs,
+        )
 
         handlers.register("vm.create", creation.CreateHandler())
         handlers.register("vm.delete", ending.DeleteHandler())
         handlers.register("placement.settle", ending.SettleHandler())
+        handlers.register("vm.adopt", adoption.AdoptHandler())
+        handlers.register("vm.let_go", adoption.LetGoHandler())
         for kind, handler in verbs.HANDLERS.items():
             handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")
         handlers.register_at_once("template.revoke", "grant.revoke", "queue.hold", "queue.release")
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
+        caching.register(relying.on_cache)
         lifecycle.register(
             inventory=reconciliation.on_inventory,
             removal=reconciliation.before_removal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from hosts import capacity
+from hosts import capacity, ownership
 from hosts.capacity import Size
 from hosts.models import RESOURCES, Host, HostCapacity
 from jobs import bell
+from orchestrator.db.ids import CROCKFORD, MARK_LENGTH
 from vms import quarantine
 from vms.lifecycle import PLACER
 from vms.models import Placement
@@ -21,7 +23,11 @@ from vms.requests import slug
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from hosts.drivers.base import RemoteVM
     from vms.models import VirtualMachine
+
+
+MARK = re.compile(rf"-([{CROCKFORD}]{{{MARK_LENGTH}}})\Z")
 
 
 def close(
@@ -95,6 +101,27 @@ def _as_it_is(placement: Placement) -> dict[str, int]:
 def _lock_capacity(placement: Placement) -> None:
     rows = HostCapacity.objects.select_for_update().filter(host_id=placement.host_id)
     list(rows.values_list("pk"))
+
+
+def let_go(placement: Placement, remote: RemoteVM) -> bool:
+    """Close `placement` and count its VM as foreign at once; return whether this call did it.
+
+    `remote` is the VM as its host shows it now: it must not carry our mark any more.
+    """
+    with transaction.atomic():
+        if not close(placement, "It was let go.", keep_current=placement.current):
+            return False
+        Placement.objects.filter(pk=placement.pk).update(
+            let_go_at=Now(), host_name=remote.name[:200]
+        )
+        ownership.disown(placement.host_id, remote)
+    return True
+
+
+def mark_in(host_name: str) -> str:
+    """Return the mark that a name on a host ends with, or nothing."""
+    found = MARK.search(host_name)
+    return found[1] if found else ""
 
 
 def name_on_host(vm: VirtualMachine, mark: str) -> str:

@@ -96,6 +96,7 @@ def _last_attempts(host: Host) -> Sequence[Placement]:
     What was before the end of the last quarantine does not count: it was answered for.
     """
     ended = Placement.objects.filter(Q(failed=True) | ~Q(host_vm_id=""), host=host)
+    ended = ended.exclude(create_sent_at=None)  # it was not asked for yet, or was adopted
     last = HostHold.objects.filter(host=host, kind=HostHold.Kind.QUARANTINE).exclude(ended_at=None)
     if moment := last.order_by("-ended_at").values_list("ended_at", flat=True).first():
         ended = ended.filter(created_at__gt=moment)

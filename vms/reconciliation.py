@@ -5,7 +5,6 @@ Level-triggered: it looks at what is, not at news.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,9 +16,8 @@ from accounts.audit import audit
 from jobs import bell
 from jobs.models import Job
 from jobs.queueing import hurry, request_cancel
-from orchestrator.db.ids import CROCKFORD, MARK_LENGTH
 from orchestrator.refusals import Conflict
-from vms import ending, observation, placements
+from vms import adoption, ending, observation, placements
 from vms.lifecycle import PLACER, move
 from vms.models import Placement, VirtualMachine
 from vms.states import AT_REST, MOVES, State
@@ -32,17 +30,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MARK = re.compile(rf"-([{CROCKFORD}]{{{MARK_LENGTH}}})\Z")
-
 
 def on_inventory(host: Host, listing: Listing) -> set[str]:
     """Match the list with our placements; return the ids of the VMs on it that are ours.
 
     Runs in the transaction that records the list, after it locked the host's capacity.
     """
-    listed = {
-        found[1]: vm for vm in listing.inventory.vms if (found := MARK.search(vm.name)) is not None
-    }
+    listed = {mark: vm for vm in listing.inventory.vms if (mark := placements.mark_in(vm.name))}
     ours = {
         placement.mark: placement
         for placement in Placement.objects.filter(host=host, mark__in=listed)
@@ -53,10 +47,24 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
     for mark, placement in ours.items():
         if _match(placement, listed[mark], listing):
             claimed.add(listed[mark].id)
+    # An adopted VM may not carry its mark yet: its id on the host says that it is ours.
+    others = {vm.id: vm for vm in listing.inventory.vms if vm.id not in claimed}
+    unmarked = list(
+        Placement.objects.open()
+        .filter(host=host, host_vm_id__in=others)
+        .exclude(plain_name="")
+        .select_related("host")
+        .prefetch_related(_VM)
+    )
+    for placement in unmarked:
+        remote = others[placement.host_vm_id]
+        if _match(placement, remote, listing):
+            claimed.add(remote.id)
+            adoption.rename_when_stopped(placement, remote.state)
     lacking = (
         Placement.objects.open()
         .filter(host=host)
-        .exclude(mark__in=listed)
+        .exclude(Q(mark__in=listed) | Q(pk__in=[one.pk for one in unmarked]))
         .select_related("host")
         .prefetch_related(_VM)
     )
@@ -70,6 +78,8 @@ _VM = Prefetch("vm", queryset=VirtualMachine.objects.select_related("template", 
 
 def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
     """Take in one listed VM that carries a mark of ours; return whether a charge covers it."""
+    if placement.let_go_at:
+        return False  # foreign since then, whatever it is called
     if placement.closed_at and placement.closed_at > listing.began_at:
         return True  # the list is older than the end: it says nothing
     stray = placement.closed_at is not None or not placement.current

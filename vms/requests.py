@@ -88,7 +88,7 @@ def request_vm(
             requested_by=actor.user,
             **size,
             start=template.start if start is None else start,
-            lease_seconds=_lease_seconds(template, grant, lease_seconds),
+            lease_seconds=checked_lease(template, grant, lease_seconds),
             priority=priority,
             share=grant.role or _heaviest_role(actor),
             waits_until=timezone.now() + timedelta(seconds=maximum_wait_seconds),
@@ -137,7 +137,8 @@ def name_taken(name: str) -> Conflict:
     )
 
 
-def _lease_seconds(template: Template, grant: Grant, wanted: int | None) -> int:
+def checked_lease(template: Template, grant: Grant, wanted: int | None) -> int:
+    """Return how long a lease may be that was asked for, in seconds; raises `Invalid`."""
     longest = maximum_lease_seconds(template, grant)
     if wanted is None:
         return min(template.default_lease_seconds, longest)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import draining, machines, queue, templates, verbs
+from vms.views import adoption, draining, machines, queue, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -20,6 +20,7 @@ urlpatterns = [
     path("quotas/new/", queue.new_quota, name="new-quota"),
     path("quotas/<uuid:id>/edit/", queue.edit_quota, name="edit-quota"),
     path("quotas/<uuid:id>/remove/", queue.remove_quota, name="remove-quota"),
+    path("hosts/<uuid:id>/adopt/", adoption.adopt, name="adopt"),
     path("vms/", machines.vm_list, name="list"),
     path("vms/new/", machines.new, name="new"),
     path("vms/<uuid:id>/", machines.detail, name="detail"),
@@ -35,6 +36,7 @@ urlpatterns = [
     path("vms/<uuid:id>/resize/", verbs.resize, name="resize"),
     path("vms/<uuid:id>/rename/", verbs.rename, name="rename"),
     path("vms/<uuid:id>/clone/", verbs.clone, name="clone"),
+    path("vms/<uuid:id>/clone-to-template/", verbs.clone_to_template, name="clone-to-template"),
     path("vms/<uuid:id>/upload/", verbs.upload, name="upload"),
     path("vms/<uuid:id>/snapshots/new/", verbs.take_snapshot, name="take-snapshot"),
     path("vms/<uuid:id>/snapshots/look/", verbs.look_for_snapshots, name="look-for-snapshots"),
@@ -49,6 +51,7 @@ urlpatterns = [
         verbs.delete_snapshot,
         name="delete-snapshot",
     ),
+    path("vms/<uuid:id>/let-go/", adoption.let_go, name="let-go"),
     path("vms/<uuid:id>/delete/", machines.delete, name="delete"),
     path("vms/<uuid:id>/extend/", machines.extend, name="extend"),
     path("vms/<uuid:id>/execute/", machines.execute, name="execute"),

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from .addresses import normalise_fingerprint as normalise_fingerprint
 from .addresses import normalise_url as normalise_url
-
-Architecture = Literal["arm64", "x86_64"]
-VMType = Literal["pvm", "macvm"]
+from .values import Architecture as Architecture
+from .values import CachedImage as CachedImage
+from .values import CreateAnswer as CreateAnswer
+from .values import CreateSpec as CreateSpec
+from .values import ExecuteResult as ExecuteResult
+from .values import Hardware as Hardware
+from .values import HostJob as HostJob
+from .values import Inventory as Inventory
+from .values import News as News
+from .values import ProxyHost as ProxyHost
+from .values import ProxyRoute as ProxyRoute
+from .values import RemoteVM as RemoteVM
+from .values import ReverseProxy as ReverseProxy
+from .values import Snapshot as Snapshot
+from .values import VMStatus as VMStatus
+from .values import VMType as VMType
 
 MACOS_GUEST_LIMIT = 2
 """macOS guests that may run at once on one Mac with Apple silicon (contract 3.1)."""
@@ -123,6 +135,10 @@ class Limits:
     """Start, stop, delete, configure."""
     snapshot_seconds: float = 600
     upload_seconds: float = 600
+    look_seconds: float = 5
+    """Logs and the reverse proxy, which a person waits for."""
+    max_log_bytes: int = 1024 * 1024
+    """What is kept of a log: its end."""
     execute_margin_seconds: float = 15
     """Added to the time that the command itself is given."""
     max_answer_bytes: int = 32 * 1024 * 1024
@@ -131,168 +147,6 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 CREATE_LIMIT_SECONDS = DEFAULT_LIMITS.create_seconds
 CREATE_SYNC_LIMIT_SECONDS = DEFAULT_LIMITS.create_sync_seconds
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The machine and what runs on it. `reserved_*` is what the host keeps for itself."""
-
-    architecture: Architecture
-    cpu_brand: str
-    total_cpus: int
-    reserved_cpus: int
-    total_memory_mib: int
-    reserved_memory_mib: int
-    total_disk_gib: int
-    reserved_disk_gib: int
-    free_disk_gib: int
-    macos_slots: int
-    devops_version: str
-    os_name: str
-    os_version: str
-    desktop_version: str
-    licensed: bool
-    hardware_id: str
-    """Tells the same machine under another URL; empty when the host has none to show."""
-    modules: tuple[str, ...]
-    cache_enabled: bool
-    shared_volume: bool | None
-    """Whether VMs and cache share a volume; None = the host does not say."""
-    clock_offset_seconds: float | None
-    """Host clock minus ours, to about a second; None = the host sends no Date."""
-
-
-@dataclass(frozen=True)
-class RemoteVM:
-    """A VM as its host lists it. `state` is the host's word in lower case."""
-
-    id: str
-    name: str
-    state: str
-    type: VMType
-    os: str
-    cpus: int
-    memory_mib: int
-    disk_gib: int
-    ip_address: str | None
-    user: str
-
-
-@dataclass(frozen=True)
-class VMStatus:
-    id: str
-    state: str
-    ip_address: str | None
-
-
-@dataclass(frozen=True)
-class HostJob:
-    """The host's own job behind an asynchronous call; `progress` is 0 to 100."""
-
-    id: str
-    state: str
-    progress: int
-    message: str
-    error: str
-    vm_id: str | None
-    vm_name: str | None
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in {"completed", "failed", "skipped"}
-
-    @property
-    def succeeded(self) -> bool:
-        return self.state == "completed"
-
-
-@dataclass(frozen=True)
-class CachedImage:
-    catalog_id: str
-    version: str
-    architecture: str
-    size_mib: int
-    type: str
-    cached_at: datetime | None
-    last_used_at: datetime | None
-
-
-@dataclass(frozen=True)
-class CreateSpec:
-    """A VM to be made from a catalog image.
-
-    `connection` (secret) or else `catalog_manager_id` says where the catalog is.
-    """
-
-    name: str
-    architecture: str
-    catalog_id: str
-    version: str
-    connection: str = field(repr=False)
-    type: VMType
-    cpus: int
-    memory_mib: int
-    start: bool
-    owner: str = ""
-    catalog_manager_id: str = ""
-
-
-@dataclass(frozen=True)
-class CreateAnswer:
-    """Either the host's job to follow, or, from a host without jobs, the id of the finished VM."""
-
-    host_job_id: str | None
-    vm_id: str | None
-
-
-@dataclass(frozen=True)
-class ExecuteResult:
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A snapshot of a VM. `parent` is the id of the one that it was taken after, or empty."""
-
-    id: str
-    name: str
-    parent: str
-    taken_at: str
-    """In the host's words: its own time, without a zone."""
-    with_memory: bool
-    """Taken while the VM ran: reverting to it makes the VM run."""
-    current: bool
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """All that a host says about itself. `images` is None when it has no cache."""
-
-    hardware: Hardware
-    vms: tuple[RemoteVM, ...]
-    images: tuple[CachedImage, ...] | None
-
-
-@dataclass(frozen=True)
-class News:
-    """What a host told by itself: a hint where to look, never what is.
-
-    `listing` says that the host's list may be another than before. `vm_ids` and `job_ids` are the
-    host's ids of what changed.
-    """
-
-    listing: bool = False
-    vm_ids: frozenset[str] = frozenset()
-    job_ids: frozenset[str] = frozenset()
-
-    def __or__(self, other: News) -> News:
-        return News(
-            self.listing or other.listing,
-            self.vm_ids | other.vm_ids,
-            self.job_ids | other.job_ids,
-        )
 
 
 class Driver(Protocol):
@@ -374,11 +228,26 @@ class Driver(Protocol):
     def delete_snapshots(self, vm_id: str) -> None:
         """Delete all snapshots of a VM."""
 
+    def register(self, path: str, name: str, new_id: bool) -> RemoteVM:
+        """Put a VM of the host's disk on its list, under its own name without `name`."""
+
+    def unregister(self, vm_id: str) -> None:
+        """Take a stopped VM off the host's list; it stays on the disk."""
+
     def read_job(self, job_id: str) -> HostJob:
         """A host job; NOT_FOUND when the host does not know it (any more)."""
 
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         """What the host has cached; None when it has no cache."""
+
+    def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
+        """Delete an image from the cache: one version, or all of it; without an id everything."""
+
+    def logs(self, lines: int) -> tuple[str, ...]:
+        """The last lines of the host's log, without what looks like a secret."""
+
+    def reverse_proxy(self) -> ReverseProxy | None:
+        """What the host's reverse proxy does; None when it has none. No certificates or keys."""
 
     def inventory(self) -> Inventory:
         """Hardware, VMs and cached images."""

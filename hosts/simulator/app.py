@@ -86,21 +86,30 @@ class Simulator:
             host.open_requests.discard(transport)
         body = _encode(answer)
         if body and answer.status < 300:
-            if host.strikes("badjson"):
+            is_json = answer.content_type == "application/json"
+            if is_json and host.strikes("badjson"):
                 body = break_json(body)
-            elif host.strikes("wrongtype"):
+            elif is_json and host.strikes("wrongtype"):
                 body = break_types(body)
         location = prefix + answer.location if answer.location else ""
         if location and scope["query_string"]:
             location += "?" + scope["query_string"].decode("latin-1")
-        return await self._send(send, answer.status, body, host.now(), location)
+        return await self._send(
+            send, answer.status, body, host.now(), location, answer.content_type
+        )
 
     async def _send(
-        self, send: Send, status: int, body: bytes, now: float, location: str = ""
+        self,
+        send: Send,
+        status: int,
+        body: bytes,
+        now: float,
+        location: str = "",
+        content_type: str = "application/json",
     ) -> None:
         headers = [(b"date", self._date(int(now)))]
         if body:
-            headers.append((b"content-type", b"application/json"))
+            headers.append((b"content-type", content_type.encode()))
         if status != 204:
             headers.append((b"content-length", str(len(body)).encode()))
         if location:

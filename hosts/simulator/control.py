@@ -18,6 +18,7 @@ Keys of a PATCH, all optional:
 ``boot_seconds``, ``clone_seconds``, ``late_seconds``, ``slow_seconds``, ``latency_ms``  times
 ``state_method``           ``PUT``, or ``GET`` for a host older than 1.0.5
 ``events``                 whether the events hub is offered; false also ends its connections
+``renames_running``        whether a VM that is not stopped may get another name
 ``drop_events``            end the connections of the events hub
 ``vms``                    the whole list of VMs: ``{name, state, cpus, memory (MiB), disk (GiB),
                            type, os, ip, id}``; only ``name`` is needed. A VM that is there already
@@ -39,7 +40,7 @@ from hosts.simulator.world import VM, Host, World, new_vm_id
 
 _NUMBERS = {"cpus": "cpus", "memory": "memory_mib", "disk": "disk_gib"}
 _TIMES = ("boot_seconds", "clone_seconds", "late_seconds", "slow_seconds", "latency_ms")
-_SWITCHES = ("up", "hang", "events", "drop_events")
+_SWITCHES = ("up", "hang", "events", "drop_events", "renames_running")
 _METHODS = ("PUT", "GET")
 _VM_STATES = (
     *("running", "stopped", "suspended", "paused"),
@@ -75,12 +76,14 @@ def host_record(host: Host) -> dict[str, Any]:
         "up": host.is_up,
         "hang": host.hangs,
         "events": host.events,
+        "renames_running": host.renames_running,
         "subscribers": len(host.subscribers or ()),
         "faults": host.faults,
         "clock_offset_seconds": host.clock_offset,
         "state_method": host.state_method,
         **{name: getattr(host, name) for name in _TIMES},
         "vms": [_vm_record(vm) for vm in host.vms.values()],
+        "bundles": sorted(host.bundles),
         "jobs": {job.id: job.state for job in host.jobs.values()},
         "cache": [f"{item.catalog_id}/{item.version}" for item in host.cache.values()],
         "requests": dict(host.counters or {}),

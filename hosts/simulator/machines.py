@@ -11,7 +11,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from hosts.simulator import hub, render
+from hosts.simulator import cached, hub, render
 from hosts.simulator.wire import RefusedError
 from hosts.simulator.world import (
     APPLE_VM,
@@ -154,7 +154,9 @@ def _use_cache(host: Host, blueprint: Blueprint) -> None:
         item.used_at = now
     else:
         kind = "macvm" if blueprint.type == APPLE_VM else "pvm"
-        host.cache[key] = CachedImage(*key, host.arch, kind, cached_at=now, used_at=now)
+        item = CachedImage(*key, host.arch, kind, cached_at=now, used_at=now)
+        host.cache[key] = item
+        hub.tell(host, "catalog_cache", "CACHE_ITEM_ADDED", cached.cache_item(item))
 
 
 # -- states ----------------------------------------------------------------------------------
@@ -345,7 +347,12 @@ def place(host: Host, vm: VM, state: str) -> None:
 
 
 def rename(host: Host, vm: VM, name: str) -> None:
-    """Give a VM another name; raises ``RefusedError`` 400 when a VM of this name exists."""
+    """Give a VM another name.
+
+    Raises ``RefusedError`` 400 when a VM of this name exists, or the host wants it stopped.
+    """
+    if not host.renames_running:
+        _need(vm, "stopped")
     other = host.by_name(name)
     if other is not None and other is not vm:
         raise RefusedError(400, f"error 400: machine {name} already exists")

@@ -13,7 +13,6 @@ from hosts.simulator.world import (
     RESERVED_DISK_GIB,
     RESERVED_MEMORY_MIB,
     VM,
-    CachedImage,
     Host,
     Job,
     Snapshot,
@@ -124,7 +123,7 @@ _FIXED: dict[str, Any] = {
 
 def vm_record(host: Host, vm: VM) -> dict[str, Any]:
     """Return a ParallelsVM (contract 2.3, 8.18), without what an orchestrator adds."""
-    folder = f"{HOME}/{vm.name}.{'macvm' if vm.type == APPLE_VM else 'pvm'}"
+    folder = bundle(vm)
     record: dict[str, Any] = {"ID": vm.id}
     if vm.ip:
         record["internal_ip_address"] = vm.ip
@@ -176,6 +175,11 @@ def vm_record(host: Host, vm: VM) -> dict[str, Any]:
         },
     }
     return record
+
+
+def bundle(vm: VM) -> str:
+    """Return the path of a VM on its host's disk."""
+    return f"{HOME}/{vm.name}.{'macvm' if vm.type == APPLE_VM else 'pvm'}"
 
 
 def _mac(vm: VM) -> str:
@@ -251,36 +255,6 @@ def license_record(host: Host) -> dict[str, Any]:
         "is_volume": "yes",
         "deferred_activation": "no",
         "uuid": host.uuid,
-    }
-
-
-def cache_list(host: Host) -> dict[str, Any]:
-    """Return the images in the host's cache (contract 4.5, 8.37)."""
-    items = list(host.cache.values())
-    return {
-        "total_size": sum(item.size_mib for item in items),
-        "manifests": [_manifest(item) for item in items],
-        "cache_config": {"enabled": True, "folder": CACHE_FOLDER},
-    }
-
-
-def _manifest(item: CachedImage) -> dict[str, Any]:
-    name = f"{item.catalog_id.lower()}-{item.architecture}-{item.version}"
-    checksum = blake2b(name.encode(), digest_size=16).hexdigest()
-    return {
-        "name": name,
-        "catalog_id": item.catalog_id,
-        "version": item.version,
-        "architecture": item.architecture,
-        "type": item.kind,
-        "cache_date": rfc3339(item.cached_at),
-        "cache_local_path": CACHE_FOLDER,
-        "cache_file_name": f"{checksum}.{item.kind}",
-        "cache_metadata_name": f"{checksum}.meta",
-        "cache_type": item.kind,
-        "cache_size": item.size_mib,
-        "cache_used_count": item.used_count,
-        "cache_last_used": rfc3339(item.used_at),
     }
 
 

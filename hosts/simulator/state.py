@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hosts.simulator import machines
+from hosts.simulator import machines, render
 from hosts.simulator.world import APPLE_VM, VM, CachedImage, Host, Job, Snapshot, World
 
 SAVE_SECONDS = 0.5
@@ -171,6 +171,8 @@ class _HostState:
             raise ValueError("a host is not an object")
         self.addresses_given: int = _typed(record, "addresses_given", int)
         self.vms = [self._vm(row) for row in _typed(record, "vms", list)]
+        # A file from before there were any has none.
+        self.bundles = [self._vm(row) for row in _typed({"bundles": [], **record}, "bundles", list)]
         self.jobs: list[Job] = [_parsed(Job, row) for row in _typed(record, "jobs", list)]
         self.cache: list[CachedImage] = [
             _parsed(CachedImage, row) for row in _typed(record, "cache", list)
@@ -193,6 +195,7 @@ class _HostState:
         host.vms = {vm.id: vm for vm in self.vms}
         for vm in self.vms:
             machines.place(host, vm, _ARRIVES.get(vm.state, vm.state))
+        host.bundles = {render.bundle(vm): vm for vm in self.bundles}
         host.note_load()
         host.jobs = {job.id: job for job in self.jobs}
         for job in self.jobs:
@@ -222,13 +225,15 @@ _FIELDS: dict[type, dict[str, tuple[type, ...]]] = {
 def _host_record(host: Host) -> dict[str, Any]:
     return {
         "addresses_given": host.addresses_given,
-        "vms": [
-            _record(vm) | {"snapshots": [_record(part) for part in vm.snapshots or ()]}
-            for vm in host.vms.values()
-        ],
+        "vms": [_vm_record(vm) for vm in host.vms.values()],
+        "bundles": [_vm_record(vm) for vm in host.bundles.values()],
         "jobs": [_record(job) for job in host.jobs.values()],
         "cache": [_record(item) for item in host.cache.values()],
     }
+
+
+def _vm_record(vm: VM) -> dict[str, Any]:
+    return _record(vm) | {"snapshots": [_record(part) for part in vm.snapshots or ()]}
 
 
 def _record(item: Any) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Answer:
     status: int
     body: Any = None
     location: str = ""
+    content_type: str = "application/json"
 
 
 class Request:

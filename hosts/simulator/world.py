@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ IMAGE_DISK_GIB = 64
 PACK_SIZE_MIB = 10 * 1024
 MAX_RUNNING_APPLE_VMS = 2
 APPLE_VM = "APPLE_VZ_VM"
+
+LOG_LINES = 1000
 
 GOLDEN_CPUS = 1
 GOLDEN_MEMORY_MIB = 1024
@@ -138,12 +140,19 @@ class Host:
     vms: dict[str, VM] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     cache: dict[tuple[str, str], CachedImage] = field(default_factory=dict)
+    bundles: dict[str, VM] = field(default_factory=dict)
+    """VMs that lie on its disk without being registered, by their path."""
     counters: Counter[str] | None = None
     draws: dict[str, int] | None = None
     open_requests: set[asyncio.Transport] = field(default_factory=set)
     sessions: int = 0
     """Rises when ``authexpired`` strikes: tokens of an earlier session are refused."""
     addresses_given: int = 0
+    renames_running: bool = True
+    """Whether a VM that is not stopped may get another name."""
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    """What was asked of it but for reads; the newest line is the last."""
+    proxy_hosts: list[dict[str, Any]] = field(default_factory=list)
     events: bool = True
     """Whether it offers the events hub; hosts may be started without it."""
     subscribers: set[Subscriber] | None = None

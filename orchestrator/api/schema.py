@@ -122,6 +122,8 @@ class AutoSchema(SpectacularSchema):
             yield "400"
         if self.method != "GET":
             yield from ("409", "413")
+        elif getattr(self.view, "asks_host", False):
+            yield "409"
         if self.method in ("POST", "PATCH"):
             yield "415"
         if self.method == "POST":

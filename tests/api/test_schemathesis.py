@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 105
+OPERATIONS = 115
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -70,12 +70,12 @@ def _is_alive(product: Product) -> bool:
 
 
 # How many VMs each verb may use up. Work on a VM never ends here, so each is good for once.
-OF_STOPPED = ("start", "resize", "clone")
+OF_STOPPED = ("start", "resize", "clone", "clone-to-template")
 OF_SNAPSHOTS = ("snapshots.snapshot", "snapshots.delete.snapshot", "snapshots.revert.snapshot")
 VMS = {
     **dict.fromkeys(("start", "stop", "suspend", "execute"), 2),
     **dict.fromkeys(("resume", "pause", "restart", "reset", "rename", "upload"), 1),
-    **dict.fromkeys(("resize", "clone"), 1),
+    **dict.fromkeys(("resize", "clone", "clone-to-template", "let-go"), 1),
     **dict.fromkeys(("snapshots", "snapshots.delete", "snapshots.refresh"), 1),
     **dict.fromkeys(OF_SNAPSHOTS, 1),
 }
@@ -139,6 +139,9 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     pinged = ok(admin.post(f"/webhooks/{webhooks[0]}/test/"))["id"]
     team.product.manage("shell", "-c", f"{ENDS}(pk='{pinged}').update(state='failed')")
     # Drains and windows are for a host of their own: the others are to take VMs.
+    foreign = [{"id": f"{{f-{number}}}", "name": f"foreign-{number}"} for number in range(30)]
+    control = idle_host.replace("/h/", "/control/h/")
+    httpx.patch(control, json={"vms": [{"cpus": 1, "disk": 1, **one} for one in foreign]})
     idle = make("hosts", name="idle", url=idle_host, **login)
     ok(admin.post(f"/hosts/{idle}/drain/", json={"reason": "a test"}))
     window = {"reason": "a test", "until": "2099-01-01T00:00:00Z"}
@@ -153,6 +156,9 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "quotas.delete": quotas[1:],
         "webhooks.deliveries.redeliver.delivery": [f"{webhooks[0]}/{pinged}"],
         **{f"hosts.{verb}": [idle] for verb in ("drain", "undrain", "maintain", "holds")},
+        **{f"hosts.{verb}": [idle] for verb in ("adopt", "unregister", "cache.delete")},
+        "foreign": [one["id"] for one in foreign],
+        "hosts.cache.pull": hosts,
         "hosts.holds.end.hold": [f"{idle}/{hold}"],
         "hosts.delete": [empty],
         "hosts.enable": hosts[:1],

@@ -10,10 +10,12 @@ from django.db import connection
 
 from accounts.actors import Actor
 from accounts.models import User
-from hosts.models import HostCapacity
-from orchestrator.refusals import Refusal
+from hosts import inventory
+from hosts.models import HostCapacity, HostVM
+from jobs.models import Job
+from orchestrator.refusals import Conflict, Refusal
 from tests.vms.conftest import Pool, Worker
-from vms import grants, placement, requests
+from vms import adoption, grants, placement, requests
 from vms.models import Grant, Placement, VirtualMachine
 
 if TYPE_CHECKING:
@@ -160,3 +162,36 @@ def test_requests_deletes_and_inventories_at_once_end_without_a_deadlock(
     worker.until(lambda: not VirtualMachine.objects.open().exists())
     assert sum(HostCapacity.objects.values_list("cpus_charged", flat=True)) == 0
     assert pool.simulation.all_vm_names() == []
+
+
+def test_a_foreign_vm_is_adopted_once_and_counted_once_whatever_comes_at_the_same_time(
+    pool: Pool, worker: Worker
+) -> None:
+    """Two who adopt, one who asks for the room, and lists of the host."""
+    host = pool.hosts[0]
+    golden = {"name": "golden", "state": "running", "cpus": 8, "memory": 1024, "disk": 10}
+    pool.simulation.control(1, vms=[golden])
+    inventory.refresh(host)
+    vm_id = HostVM.objects.get(host=host).host_vm_id
+    template = pool.template
+    assert template
+
+    def adopt() -> Any:
+        return adoption.adopt(pool.alice, host, host_vm_id=vm_id, template=template)
+
+    def ask() -> None:
+        pool.ask(pool.alice, host=host, cpus=4, memory_mib=1024)
+        placement.place_pending()
+
+    def look() -> None:
+        inventory.refresh(host)
+
+    results = at_once(adopt, ask, look, adopt, look)
+    assert [type(result) for result in (results[0], results[3])].count(Conflict) == 1
+    assert [results[1], results[2], results[4]] == [None] * 3
+    worker.until(lambda: not Job.objects.open().exclude(kind="vm.create").exists())
+    inventory.refresh(host)
+    has = HostCapacity.objects.get(pk=host.pk)
+    # 11 of its 12 CPUs are for VMs: there was never room for both.
+    assert (has.cpus_charged, has.cpus_foreign, has.overcommitted) == (8, 0, False)
+    assert VirtualMachine.objects.filter(host=host).count() == 1

@@ -56,6 +56,7 @@ NOUNS = {
     "jobs:": "job",
     "hosts:": "host",
     "vms:drain": "host",
+    "vms:adopt": "host",
     "vms:revoke-grant": "grant",
     "vms:edit-quota": "quota",
     "vms:remove-quota": "quota",
@@ -64,6 +65,8 @@ NOUNS = {
     "vms:revoke-template": "template",
     "vms:grant": "template",
     "vms:": "vm",
+    "catalog:pull": "host",
+    "catalog:delete-cached": "host",
     "catalog:": "image",
 }
 # What a POST to the API sends, so that it is refused for the role's sake or for nothing.
@@ -101,6 +104,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:host-cordon": {"reason": "test"},
     "api:host-disable": {"reason": "test"},
     "api:host-drain": {"reason": "test"},
+    "api:host-adopt": {"host_vm_id": "{0}"},
+    "api:host-cache-delete": {"everything": True},
+    "api:host-register": {"path": "/a.pvm"},
+    "api:host-unregister": {"host_vm_id": "{0}"},
+    "api:vm-clone-to-template": {"name": "new"},
     "api:host-maintain": {"reason": "test", "until": "2099-01-01T00:00:00Z"},
     "api:image-taint": {"reason": "test"},
     "api:queue-hold": {"note": "test"},
@@ -207,6 +215,10 @@ def body_of(name: str, thing: Any) -> dict[str, Any]:
         return {"template": str(thing.ids["template"])}
     if name in ("api:batches", "api:batch-preview"):
         return {"verb": "vm.delete", "ids": [str(thing.ids["vm"])]}
+    if name == "api:host-adopt":
+        return {"template": str(thing.ids["template"])}
+    if name == "api:host-cache-pull":
+        return {"image": str(thing.ids["image"])}
     if name == "api:grants":
         return {"template": str(thing.ids["template"]), "user": "charlie", "level": "use"}
     return {}

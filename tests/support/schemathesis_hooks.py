@@ -47,6 +47,9 @@ REFERENCES = {
     "roles": "roles",
     "source": "sources",
     "images": "images",
+    "image": "images",
+    "owner": "users",
+    "host_vm_id": "foreign",
 }
 LOGIN = {"username": "root@localhost", "password": "simulated"}
 
@@ -121,6 +124,10 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}
+    if noun == "hosts":
+        aimed |= {"path": "/a.pvm"} if "path" in aimed else {}
+        if {"catalog_id", "version", "everything"} & body.keys():
+            aimed = {"everything": True}
     if isinstance(body.get("until"), str):
         aimed["until"] = "2099-01-01T00:00:00Z"
         aimed.pop("starts_at", None)

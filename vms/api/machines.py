@@ -220,6 +220,18 @@ class VMClone(VMVerb):
         return job
 
 
+class VMCloneToTemplate(VMVerb):
+    input = serializers.CloneToTemplateInput
+    permission = "templates.manage"
+    docs = {
+        "POST": "Clone a stopped VM on its host, and make a template whose VMs are cloned from "
+        "that clone. The job's result names the template."
+    }
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        return verbs.clone_to_template(self.actor, target, **data)
+
+
 class VMUpload(VMVerb):
     input = serializers.UploadInput
     docs = {"POST": "Copy a file from the disk of the VM's host into the running guest."}

@@ -270,6 +270,11 @@ class CloneInput(Input):
     start = Flag(required=False, help_text="Default: as the template says.")
 
 
+class CloneToTemplateInput(Input):
+    name = Text(max_length=100, help_text="Of the template.")
+    description = Text(max_length=10_000, required=False, allow_blank=True)
+
+
 class UploadInput(Input):
     path = Text(max_length=1000, help_text="On the disk of the VM's host.")
     remote_path = Text(max_length=1000, help_text="In the guest.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import draining, machines, queue, snapshots, templates
+from vms.api import adoption, draining, machines, queue, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -21,6 +21,7 @@ urlpatterns = [
     route("queue/release/", queue.QueueRelease, "queue-release"),
     route("quotas/", queue.QuotaList, "quotas"),
     route("quotas/<uuid:id>/", queue.QuotaItem, "quota"),
+    route("hosts/<uuid:id>/adopt/", adoption.HostAdopt, "host-adopt"),
     route("vms/", machines.VMList, "vms"),
     route("vms/<uuid:id>/", machines.VMItem, "vm"),
     route("vms/<uuid:id>/placement/", machines.VMPlacement, "vm-placement"),
@@ -34,6 +35,7 @@ urlpatterns = [
     route("vms/<uuid:id>/resize/", machines.VMResize, "vm-resize"),
     route("vms/<uuid:id>/rename/", machines.VMRename, "vm-rename"),
     route("vms/<uuid:id>/clone/", machines.VMClone, "vm-clone"),
+    route("vms/<uuid:id>/clone-to-template/", machines.VMCloneToTemplate, "vm-clone-to-template"),
     route("vms/<uuid:id>/upload/", machines.VMUpload, "vm-upload"),
     route("vms/<uuid:id>/snapshots/", snapshots.SnapshotList, "vm-snapshots"),
     route("vms/<uuid:id>/snapshots/refresh/", snapshots.SnapshotsRefresh, "vm-snapshots-refresh"),
@@ -48,4 +50,5 @@ urlpatterns = [
     route("vms/<uuid:id>/heartbeat/", machines.VMHeartbeat, "vm-heartbeat"),
     route("vms/<uuid:id>/hold/", machines.VMHold, "vm-hold"),
     route("vms/<uuid:id>/release/", machines.VMRelease, "vm-release"),
+    route("vms/<uuid:id>/let-go/", adoption.VMLetGo, "vm-let-go"),
 ]

@@ -159,8 +159,11 @@ class Placement(BaseModel):
     host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="placements")
     image = models.ForeignKey(Image, on_delete=models.PROTECT, null=True, related_name="+")
     mark = models.CharField(max_length=16, unique=True, default=mark)
-    host_name = models.CharField(max_length=100)  # the VM's name on the host: <slug>-<mark>
-    host_vm_id = models.CharField(max_length=100, blank=True)
+    host_name = models.CharField(max_length=200)  # the VM's name on the host: <slug>-<mark>
+    host_vm_id = models.CharField(max_length=255, blank=True)
+    # Its name on the host without our mark: of a VM that was adopted, or is being let go. With it
+    # the VM is matched by its id on the host, whatever it is called there.
+    plain_name = models.CharField(max_length=200, blank=True)
     current = models.BooleanField(default=True)
     score = models.FloatField(default=0)
     explanation = models.JSONField(default=dict)
@@ -172,6 +175,7 @@ class Placement(BaseModel):
     doubtful_since = models.DateTimeField(null=True, blank=True)
     abandoned_at = models.DateTimeField(null=True, blank=True)
     delete_acknowledged_at = models.DateTimeField(null=True, blank=True)
+    let_go_at = models.DateTimeField(null=True, blank=True)  # foreign since: never deleted by us
     closed_at = models.DateTimeField(null=True, blank=True)
     failed = models.BooleanField(default=False)  # the host's fault: counts against its score
     outcome = models.CharField(max_length=300, blank=True)

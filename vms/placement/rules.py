@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from catalog.downloads import needed_gib
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from uuid import UUID
@@ -149,9 +151,7 @@ def _room_for_download(wish: Wish, host: HostView) -> str:
     image = wish.image_on(host)
     if image is None or image.pack_size_mib is None or host.has(image):
         return ""
-    # The contract's rule (3.5): pack and unpacked copy, twice over when they share a volume.
-    factor = 2 if host.shared_volume is False else 3
-    needs = -(-image.pack_size_mib * factor // 1024)
+    needs = needed_gib(image.pack_size_mib, host.shared_volume)
     if host.disk_free_gib < needs:
         return f"the image is not cached and its download needs {needs} GiB of free disk"
     return ""

@@ -17,6 +17,7 @@ from vms.verbs.states import (
     stop,
     suspend,
 )
+from vms.verbs.templating import CloneToTemplateHandler, clone_to_template
 
 HANDLERS = {
     "vm.start": StartHandler(),
@@ -28,6 +29,7 @@ HANDLERS = {
     "vm.reset": ResetHandler(),
     "vm.resize": ResizeHandler(),
     "vm.rename": RenameHandler(),
+    "vm.clone_to_template": CloneToTemplateHandler(),
     "vm.execute": ExecuteHandler(),
     "vm.upload": UploadHandler(),
     "vm.take_snapshot": snapshots.TakeHandler(),
@@ -39,6 +41,7 @@ HANDLERS = {
 __all__ = [
     "HANDLERS",
     "clone",
+    "clone_to_template",
     "execute",
     "pause",
     "rename",

@@ -88,7 +88,7 @@ def ask_in_place(
             actor,
             lane=vm.lane,
             payload=payload,
-            unique_key=_work_key(vm) if alone else None,
+            unique_key=work_key(vm) if alone else None,
         )
 
 
@@ -117,9 +117,10 @@ def _refuse_state(vm: VirtualMachine, verb: str, wanted: Collection[State]) -> N
 
 
 def _refuse_while_working(vm: VirtualMachine) -> None:
-    if found := Job.objects.open().filter(unique_key=_work_key(vm)).first():
+    if found := Job.objects.open().filter(unique_key=work_key(vm)).first():
         raise Conflict(f"{found.kind} is under way on this VM. Wait for it to end, or cancel it.")
 
 
-def _work_key(vm: VirtualMachine) -> str:
+def work_key(vm: VirtualMachine) -> str:
+    """Return the unique key of jobs that work on `vm` alone."""
     return f"vm.work:{vm.pk}"

@@ -13,7 +13,7 @@ from hosts.drivers.base import ErrorKind, HostError
 from jobs.outcomes import Again, Done, Fail, Outcome
 from orchestrator.refusals import Conflict, Invalid
 from vms import placements, quotas
-from vms.lifecycle import announce
+from vms.lifecycle import announce, note_problem
 from vms.models import VirtualMachine
 from vms.requests import MAXIMUM, checked_name, name_taken
 from vms.states import AT_REST, State
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STOPPED = frozenset({State.STOPPED})
 MAXIMUM_SENT = 3
+KEEPS_ITS_NAME = "It keeps its name on its host"  # begins the problem of an adopted VM
 NOT_APPLIED = "The host took the new size each time, and still shows another one. See its log."
 
 
@@ -191,5 +192,11 @@ class RenameHandler(VerbHandler):
         return Done(
             message=f"It is {host_name} on {placement.host.name}.",
             result={"name": vm.name, "host_name": host_name},
-            effect=lambda: placements.note_host_name(placement, host_name),
+            effect=lambda: _take_name(vm, placement, host_name),
         )
+
+
+def _take_name(vm: VirtualMachine, placement: Placement, host_name: str) -> None:
+    placements.note_host_name(placement, host_name)
+    if vm.problem.startswith(KEEPS_ITS_NAME):
+        note_problem(vm, "")

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from orchestrator.web.pages import PageRequest
     from vms.models import VirtualMachine
 
+
+class CloneToTemplateForm(forms.Form):
+    """A template to be made of a VM."""
+
+    name = forms.CharField(max_length=100, label="Name of the template")
+    description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
+
+
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 
 
@@ -163,6 +171,25 @@ def clone(request: PageRequest, id: UUID) -> HttpResponse:
         verb="Clone",
         told=f"A clone of {vm.name} was asked for.",
         goes_to=page_of,
+    )
+
+
+@pages.page
+@form_view
+def clone_to_template(request: PageRequest, id: UUID) -> HttpResponse:
+    """Make a template of a stopped VM."""
+    vm = vm_of(request, id)
+    request.actor.require("templates.manage")
+    return _dialog(
+        request,
+        vm,
+        CloneToTemplateForm(pages.posted(request)),
+        lambda v: verbs.clone_to_template(request.actor, vm, **v),
+        title=f"Make a template of {vm.name}",
+        text="It is cloned on its host, under a new name. VMs of the template are cloned from that "
+        "clone, on the same host, with the size of this VM.",
+        verb="Make it",
+        told="The template is being made.",
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from hosts.drivers.base import (
-    CachedImage,
     Connection,
     CreateAnswer,
     CreateSpec,
@@ -50,12 +49,16 @@ class Call(Generic[T]):
     may_be_empty: bool = False
     or_get: bool = False
     """Hosts before 1.0.5 take this verb as GET only (contract 3.3)."""
+    plain: bool = False
+    """The answer is text, whatever its type; it is parsed as one string."""
+    keep_bytes: int | None = None
+    """Of a plain answer: keep so much of its end."""
     needs_user: bool = False
     """Hosts refuse API keys here and want a user's token (contract 2.6)."""
 
 
-def _path(*parts: str) -> str:
-    """Join path segments, each quoted; a dot segment would be another path."""
+def join(*parts: str) -> str:
+    """Return the path of these segments, each quoted; a dot segment would be another path."""
     if any(part in {"", ".", ".."} for part in parts):
         raise HostError(
             ErrorKind.NOT_FOUND, "There is nothing with such a name on a host; check the id."
@@ -119,21 +122,17 @@ def list_vms(limits: Limits) -> Call[tuple[RemoteVM, ...]]:
 
 
 def read_vm(vm_id: str, limits: Limits) -> Call[RemoteVM]:
-    return Call("show the VM", "GET", _path("machines", vm_id), limits.read_seconds, parsing.vm)
+    return Call("show the VM", "GET", join("machines", vm_id), limits.read_seconds, parsing.vm)
 
 
 def status(vm_id: str, limits: Limits) -> Call[VMStatus]:
-    path = _path("machines", vm_id, "status")
+    path = join("machines", vm_id, "status")
     return Call("show the state of the VM", "GET", path, limits.read_seconds, parsing.status)
 
 
 def read_job(job_id: str, limits: Limits) -> Call[HostJob]:
-    path = _path("v1", "jobs", job_id)
+    path = join("v1", "jobs", job_id)
     return Call("show the job", "GET", path, limits.read_seconds, parsing.job, needs_user=True)
-
-
-def cached_images(limits: Limits) -> Call[tuple[CachedImage, ...]]:
-    return Call("list its cached images", "GET", "/v1/cache", limits.list_seconds, parsing.images)
 
 
 def create_async(spec: CreateSpec, job_id: str, limits: Limits) -> Call[CreateAnswer]:
@@ -191,7 +190,7 @@ def clone(source_id: str, name: str, limits: Limits) -> Call[str]:
     return Call(
         "clone the VM",
         "PUT",
-        _path("machines", source_id, "clone"),
+        join("machines", source_id, "clone"),
         limits.clone_seconds,
         parsing.cloned,
         body={"clone_name": name},
@@ -215,7 +214,7 @@ def configure(
     return Call(
         "change the size of the VM",
         "PUT",
-        _path("machines", vm_id, "set"),
+        join("machines", vm_id, "set"),
         limits.state_seconds,
         parsing.configured,
         body={"operations": operations},
@@ -227,7 +226,7 @@ def rename(vm_id: str, name: str, limits: Limits) -> Call[None]:
     return Call(
         "rename the VM",
         "PUT",
-        _path("machines", vm_id, "rename"),
+        join("machines", vm_id, "rename"),
         limits.state_seconds,
         parsing.anything,
         body={"id": vm_id, "new_name": name},
@@ -263,7 +262,7 @@ def _change(verb: str, vm_id: str, limits: Limits) -> Call[None]:
     return Call(
         f"{verb} the VM",
         "PUT",
-        _path("machines", vm_id, verb),
+        join("machines", vm_id, verb),
         limits.state_seconds,
         parsing.done,
         changes_state=True,
@@ -275,7 +274,7 @@ def stop(vm_id: str, force: bool, limits: Limits) -> Call[None]:
     return Call(
         "stop the VM",
         "PUT",
-        _path("machines", vm_id, "stop") + ("?force=true" if force else ""),
+        join("machines", vm_id, "stop") + ("?force=true" if force else ""),
         limits.state_seconds,
         parsing.done,
         changes_state=True,
@@ -287,7 +286,7 @@ def delete(vm_id: str, force: bool, limits: Limits) -> Call[None]:
     return Call(
         "delete the VM",
         "DELETE",
-        _path("machines", vm_id) + ("?force=true" if force else ""),
+        join("machines", vm_id) + ("?force=true" if force else ""),
         limits.state_seconds,
         parsing.done,
         changes_state=True,
@@ -305,7 +304,7 @@ def execute(
     return Call(
         "run the command",
         "PUT",
-        _path("machines", vm_id, "execute"),
+        join("machines", vm_id, "execute"),
         timeout_seconds + limits.execute_margin_seconds,
         parsing.executed,
         body={"command": command, "environment_variables": dict(environment)},
@@ -318,7 +317,7 @@ def upload(vm_id: str, path: str, remote_path: str, limits: Limits) -> Call[None
     return Call(
         "copy the file into the VM",
         "POST",
-        _path("machines", vm_id, "upload"),
+        join("machines", vm_id, "upload"),
         limits.upload_seconds,
         parsing.uploaded,
         body={"path": path, "remote_path": remote_path},
@@ -327,7 +326,7 @@ def upload(vm_id: str, path: str, remote_path: str, limits: Limits) -> Call[None
 
 
 def snapshots(vm_id: str, limits: Limits) -> Call[tuple[Snapshot, ...]]:
-    path = _path("machines", vm_id, "snapshots")
+    path = join("machines", vm_id, "snapshots")
     return Call("list the snapshots", "GET", path, limits.list_seconds, parsing.snapshots)
 
 
@@ -335,7 +334,7 @@ def take_snapshot(vm_id: str, name: str, description: str, limits: Limits) -> Ca
     return Call(
         "take the snapshot",
         "POST",
-        _path("machines", vm_id, "snapshots"),
+        join("machines", vm_id, "snapshots"),
         limits.snapshot_seconds,
         parsing.taken_snapshot,
         body={"snapshot_name": name, "snapshot_description": description},
@@ -347,7 +346,7 @@ def revert_to_snapshot(vm_id: str, snapshot_id: str, limits: Limits) -> Call[Non
     return Call(
         "revert to the snapshot",
         "POST",
-        _path("machines", vm_id, "snapshots", snapshot_id, "revert"),
+        join("machines", vm_id, "snapshots", snapshot_id, "revert"),
         limits.snapshot_seconds,
         parsing.done,
         body={"skip_resume": False},
@@ -360,7 +359,7 @@ def delete_snapshot(vm_id: str, snapshot_id: str, children: bool, limits: Limits
     return Call(
         "delete the snapshot",
         "DELETE",
-        _path("machines", vm_id, "snapshots", snapshot_id),
+        join("machines", vm_id, "snapshots", snapshot_id),
         limits.snapshot_seconds,
         parsing.done,
         body={"delete_children": children},
@@ -373,7 +372,7 @@ def delete_snapshots(vm_id: str, limits: Limits) -> Call[None]:
     return Call(
         "delete the snapshots",
         "DELETE",
-        _path("machines", vm_id, "snapshots"),
+        join("machines", vm_id, "snapshots"),
         limits.snapshot_seconds,
         parsing.done,
         changes_state=True,

@@ -22,11 +22,12 @@ from hosts.drivers.base import (
     Limits,
     News,
     RemoteVM,
+    ReverseProxy,
     Snapshot,
     VMStatus,
 )
 
-from . import calls, events
+from . import calls, events, hostcalls
 from .calls import Call
 from .session import Conversation, Session
 from .tokens import tokens
@@ -119,11 +120,26 @@ class ParallelsDriver:
     def delete_snapshots(self, vm_id: str) -> None:
         self._call(calls.delete_snapshots(vm_id, self._limits))
 
+    def register(self, path: str, name: str, new_id: bool) -> RemoteVM:
+        return self._call(hostcalls.register(path, name, new_id, self._limits))
+
+    def unregister(self, vm_id: str) -> None:
+        self._call(hostcalls.unregister(vm_id, self._limits))
+
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))
 
+    def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
+        self._call(hostcalls.delete_cached(catalog_id, version, self._limits))
+
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         return self._run(self._session.cached_images())
+
+    def logs(self, lines: int) -> tuple[str, ...]:
+        return self._run(self._session.logs(lines))
+
+    def reverse_proxy(self) -> ReverseProxy | None:
+        return self._run(self._session.reverse_proxy())
 
     def inventory(self) -> Inventory:
         return self._run(self._session.inventory())

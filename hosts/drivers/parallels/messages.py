@@ -14,6 +14,8 @@ class Request:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     content: bytes | None = field(repr=False)
     limit_seconds: float
+    keep_bytes: int | None = None
+    """Keep only so much of the end of the body, however long it is."""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from hosts.drivers.base import (
     HostError,
     Inventory,
     Limits,
+    ReverseProxy,
 )
 
-from . import calls
+from . import calls, hostcalls
 from .calls import Call
 from .messages import Answer, Request
 from .reading import WrongAnswer, parse_json
@@ -87,7 +88,7 @@ class Session:
     def cached_images(self) -> Conversation[tuple[CachedImage, ...] | None]:
         """The cache, or None where the host runs without one."""
         try:
-            return (yield from self.perform(calls.cached_images(self.limits)))
+            return (yield from self.perform(hostcalls.cached_images(self.limits)))
         except HostError as error:
             if error.kind is not ErrorKind.NOT_FOUND:
                 raise
@@ -101,6 +102,23 @@ class Session:
         if not hardware.modules or "cache" in hardware.modules:
             images = yield from self.cached_images()
         return Inventory(hardware, vms, images)
+
+    def logs(self, lines: int) -> Conversation[tuple[str, ...]]:
+        """The last lines, each without the secrets that we know and what looks like one."""
+        text = yield from self.perform(hostcalls.logs(self.limits))
+        secrets = self._secrets(hostcalls.logs(self.limits))
+        return tuple(scrub(line, secrets, limit=1000) for line in text.splitlines()[-lines:])
+
+    def reverse_proxy(self) -> Conversation[ReverseProxy | None]:
+        """Its state, and what it listens at; None where the host runs without one."""
+        try:
+            proxy = yield from self.perform(hostcalls.reverse_proxy(self.limits))
+            hosts = yield from self.perform(hostcalls.proxy_hosts(self.limits))
+        except HostError as error:
+            if error.kind is not ErrorKind.NOT_FOUND:
+                raise
+            return None
+        return replace(proxy, hosts=hosts)
 
     def create(self, spec: CreateSpec, job_id: str) -> Conversation[CreateAnswer]:
         """Ask for a job, or hold the line where the host has no jobs."""
@@ -183,6 +201,7 @@ class Session:
             headers=(*_COMMON_HEADERS, *declared, *call.headers, *headers),
             content=content,
             limit_seconds=call.limit_seconds,
+            keep_bytes=call.keep_bytes,
         )
         try:
             return (yield request)
@@ -201,7 +220,9 @@ class Session:
             raise self._refusal(call, answer)
         document = None
         try:
-            if answer.body or not call.may_be_empty:
+            if call.plain:
+                document = answer.body.decode(errors="replace")
+            elif answer.body or not call.may_be_empty:
                 if not _is_json(answer):
                     raise self._foreign(call, answer)
                 document = parse_json(answer.body)

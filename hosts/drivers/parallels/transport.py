@@ -11,6 +11,7 @@ import os
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -158,7 +159,7 @@ class Transport:
         begun = time.perf_counter()
         with self._client.stream(**_arguments(request)) as response:
             received_at = time.time()
-            collector = _Collector(response, self._max_bytes)
+            collector = _Collector(response, self._max_bytes, request.keep_bytes)
             for chunk in response.iter_raw():
                 collector.take(chunk)
         return collector.answer(received_at, begun)
@@ -194,7 +195,7 @@ class AsyncTransport:
         begun = time.perf_counter()
         async with self._open_client().stream(**_arguments(request)) as response:
             received_at = time.time()
-            collector = _Collector(response, self._max_bytes)
+            collector = _Collector(response, self._max_bytes, request.keep_bytes)
             async for chunk in response.aiter_raw():
                 collector.take(chunk)
         return collector.answer(received_at, begun)
@@ -235,10 +236,11 @@ def _arguments(request: Request) -> dict[str, Any]:
 class _Collector:
     """Takes the raw bytes of a body and counts them; a declared length is not trusted."""
 
-    def __init__(self, response: httpx.Response, max_bytes: int) -> None:
+    def __init__(self, response: httpx.Response, max_bytes: int, keep: int | None) -> None:
         self._response = response
         self._max_bytes = max_bytes
-        self._chunks: list[bytes] = []
+        self._keep = keep
+        self._chunks: deque[bytes] = deque()
         self._size = 0
         if response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
             raise Unreadable(
@@ -250,6 +252,11 @@ class _Collector:
 
     def take(self, chunk: bytes) -> None:
         self._size += len(chunk)
+        self._chunks.append(chunk)
+        if self._keep is not None:
+            while self._size - len(self._chunks[0]) >= self._keep:
+                self._size -= len(self._chunks.popleft())
+            return
         if self._size > self._max_bytes:
             raise Unreadable(
                 ErrorKind.TOO_LARGE,
@@ -257,15 +264,15 @@ class _Collector:
                 "and was not read. Check what answers at this address.",
                 self._response.status_code,
             )
-        self._chunks.append(chunk)
 
     def answer(self, received_at: float, begun: float) -> Answer:
         headers = self._response.headers
+        body = b"".join(self._chunks)
         return Answer(
             status=self._response.status_code,
             content_type=headers.get("content-type", ""),
             date=headers.get("date", ""),
-            body=b"".join(self._chunks),
+            body=body if self._keep is None else body[-self._keep :],
             received_at=received_at,
             latency_ms=(time.perf_counter() - begun) * 1000,
         )

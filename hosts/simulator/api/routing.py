@@ -14,6 +14,7 @@ from hosts.simulator.wire import (
     UnauthorizedError,
     diagnostics_body,
     error_body,
+    rfc3339,
 )
 
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -102,6 +103,8 @@ async def answer(request: Request) -> Answer:
         host.count("wrong_method")
         return Answer(405)
     host.count(entry.kind)
+    if request.method != "GET":
+        host.log.append(f"{rfc3339(host.now())} INFO [{request.method}] {path}")
     try:
         if not entry.public and authenticate(request) is Caller.KEY and entry.users_only:
             raise UnauthorizedError("User not found")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hosts.simulator import auth, render
+from hosts.simulator import auth, cached, render
 from hosts.simulator.api.routing import route
 from hosts.simulator.wire import Answer, RefusedError, Request, UnauthorizedError, rfc3339
 
@@ -88,14 +88,14 @@ async def diskspace(request: Request) -> Answer:
 @route("GET", "catalog/cache", "cache_list")
 async def cache_list(request: Request) -> Answer:
     """List the cached images."""
-    return Answer(200, render.cache_list(request.host))
+    return Answer(200, cached.cache_list(request.host))
 
 
 @route("DELETE", "cache", "cache_delete")
 @route("DELETE", "catalog/cache", "cache_delete")
 async def cache_clear(request: Request) -> Answer:
     """Forget every cached image."""
-    request.host.cache.clear()
+    cached.forget(request.host, list(request.host.cache))
     return Answer(202)
 
 
@@ -114,6 +114,5 @@ async def cache_delete(request: Request) -> Answer:
     ]
     if not hit:
         raise RefusedError(404, f"cache item {catalog_id} not found", diagnostics="/cache")
-    for key in hit:
-        del cache[key]
+    cached.forget(request.host, hit)
     return Answer(202)

@@ -487,3 +487,33 @@ def test_limits_are_frozen_and_named() -> None:
     assert limits.create_sync_seconds == 5 * 3600
     with pytest.raises(AttributeError):
         limits.probe_seconds = 1  # type: ignore[misc]
+
+
+def test_what_is_kept_of_a_log_is_its_end(host: Any, reply: Any) -> None:
+    """However long it is: memory holds a bounded part of it."""
+    line = b"x" * 99 + b"\n"
+
+    def long_log(ended: Any) -> Any:
+        yield from (line * 1000 for _ in range(50))
+        yield b"the end, with token=hidden-secret and pass-word-1\n"
+
+    host.route("GET", "/v1/logs", reply(content_type="text/plain", chunks=long_log))
+    limits = Limits(max_answer_bytes=1024 * 1024, max_log_bytes=1000)
+    lines = open_driver("parallels", host.connection(), limits=limits).logs(50)
+    assert lines[-1].startswith("the end, with token=")
+    assert "hidden-secret" not in lines[-1]
+    assert "pass-word-1" not in lines[-1]
+    assert sum(map(len, lines)) <= 1000
+
+
+def test_the_cache_and_the_list_of_a_host(host: Any, reply: Any) -> None:
+    host.route("DELETE", "/v1/cache/UBUNTU/24.04", reply(status=202, content=b""))
+    host.route("DELETE", "/v1/cache", reply(status=202, content=b""))
+    host.answer("POST", "/machines/%7Bvm-1%7D/unregister", {"success": False, "error": "it runs"})
+    driver = driver_of(host)
+    driver.delete_cached("UBUNTU", "24.04")
+    driver.delete_cached()
+    with pytest.raises(HostError, match="it runs"):
+        driver.unregister("{vm-1}")
+    assert host.seen[-1].body == {"id": "{vm-1}", "clean_source_uuid": False}
+    assert driver.reverse_proxy() is None  # the host has no such module

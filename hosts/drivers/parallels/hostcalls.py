@@ -1,0 +1,133 @@
+"""The calls about a host itself, beside its VMs: its cache, what is registered, logs, proxy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hosts.drivers.base import (
+    CachedImage,
+    Limits,
+    ProxyHost,
+    ProxyRoute,
+    RemoteVM,
+    ReverseProxy,
+)
+
+from . import parsing
+from .calls import Call, join
+from .messages import Answer
+from .reading import Node, clean, nodes
+
+
+def cached_images(limits: Limits) -> Call[tuple[CachedImage, ...]]:
+    return Call("list its cached images", "GET", "/v1/cache", limits.list_seconds, parsing.images)
+
+
+def delete_cached(catalog_id: str, version: str, limits: Limits) -> Call[None]:
+    return Call(
+        "delete what it has cached",
+        "DELETE",
+        join("v1", "cache", *filter(None, (catalog_id, version))),
+        limits.state_seconds,
+        parsing.done,
+        changes_state=True,
+        may_be_empty=True,
+    )
+
+
+def register(path: str, name: str, new_id: bool, limits: Limits) -> Call[RemoteVM]:
+    return Call(
+        "register the VM",
+        "POST",
+        "/machines/register",
+        limits.state_seconds,
+        parsing.vm,
+        body={
+            "path": path,
+            **({"machine_name": name} if name else {}),
+            "regenerate_source_uuid": new_id,
+        },
+        changes_state=True,
+    )
+
+
+def unregister(vm_id: str, limits: Limits) -> Call[None]:
+    return Call(
+        "unregister the VM",
+        "POST",
+        join("machines", vm_id, "unregister"),
+        limits.state_seconds,
+        parsing.done,
+        body={"id": vm_id, "clean_source_uuid": False},
+        changes_state=True,
+    )
+
+
+def logs(limits: Limits) -> Call[str]:
+    """The whole log: hosts cannot be asked for its end alone (contract 2.7)."""
+    return Call(
+        "show its log",
+        "GET",
+        "/v1/logs",
+        limits.look_seconds,
+        _text,
+        plain=True,
+        keep_bytes=limits.max_log_bytes,
+    )
+
+
+def reverse_proxy(limits: Limits) -> Call[ReverseProxy]:
+    path = "/reverse-proxy"
+    return Call("show its reverse proxy", "GET", path, limits.look_seconds, _proxy)
+
+
+def proxy_hosts(limits: Limits) -> Call[tuple[ProxyHost, ...]]:
+    path = "/reverse-proxy/hosts"
+    return Call("list what its reverse proxy does", "GET", path, limits.look_seconds, _hosts)
+
+
+def _text(document: Any, answer: Answer) -> str:
+    return clean(document)
+
+
+def _proxy(document: Any, answer: Answer) -> ReverseProxy:
+    node = Node.of(document)
+    return ReverseProxy(node.boolean("enabled", False), node.text("host", ""), _port(node), ())
+
+
+def _hosts(document: Any, answer: Answer) -> tuple[ProxyHost, ...]:
+    """What it listens at. Its certificates and keys are not even read."""
+    if document is None:  # Go's nil slice
+        return ()
+    return tuple(
+        ProxyHost(
+            id=node.identifier("id"),
+            name=node.text("name", ""),
+            host=node.text("host", ""),
+            port=_port(node),
+            tls=node.child("tls", {}).boolean("enabled", False),
+            routes=tuple(map(_route, _routes(node))),
+        )
+        for node in nodes(document, "")
+    )
+
+
+def _routes(node: Node) -> list[Node]:
+    found = list(node.children("http_routes"))
+    return [*found, node.child("tcp_route")] if node.values.get("tcp_route") else found
+
+
+def _route(node: Node) -> ProxyRoute:
+    vm_id = node.text("target_vm_id", "")
+    return ProxyRoute(
+        path=node.text("path", "") or node.text("pattern", ""),
+        target=vm_id or node.text("target_host", ""),
+        target_is_vm=bool(vm_id),
+        target_port=_port(node, "target_port"),
+    )
+
+
+def _port(node: Node, key: str = "port") -> str:
+    """A port, which hosts send as text or as a number."""
+    value = node.values.get(key)
+    return str(value) if isinstance(value, int) else node.text(key, "")

@@ -1,0 +1,195 @@
+"""Pulling images into the caches of simulated hosts, and deleting them there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from django.urls import reverse
+
+from catalog import caching, images
+from catalog.models import HostImage
+from hosts import inventory
+from hosts.models import HostCapacity
+from jobs import queueing
+from jobs.models import Job
+from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
+from tests.api.conftest import Api, is_problem, make_token
+from tests.vms.conftest import reread
+from vms import adoption, ending
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+    from accounts.models import User
+    from hosts.models import Host
+    from tests.vms.conftest import Pool, Worker
+
+pytestmark = pytest.mark.stores
+
+
+@pytest.fixture
+def host(pool: Pool) -> Host:
+    return pool.hosts[0]
+
+
+def cache(pool: Pool) -> list[str]:
+    return list(pool.simulation.control(1)["cache"])
+
+
+def pull(pool: Pool, host: Host) -> Job:
+    assert pool.image
+    return caching.pull(pool.alice, host, pool.image)
+
+
+def test_an_image_is_pulled_and_nothing_else_is_left(
+    pool: Pool, worker: Worker, host: Host
+) -> None:
+    job = pull(pool, host)
+    assert pull(pool, host) == job
+    assert worker.finish(job).state == "done", job.error
+    assert (cache(pool), pool.simulation.vm_names(1)) == (["UBUNTU/24.04"], [])
+    assert HostImage.objects.get(host=host).catalog_id == "UBUNTU"
+    requests = pool.simulation.control(1)["requests"]
+    assert worker.finish(pull(pool, host)).message.endswith("is cached already.")
+    assert pool.simulation.control(1)["requests"]["create_async"] == requests["create_async"]
+    made = pool.ask(pool.alice, name="quick", host=host)
+    worker.finish(made.create_job)  # type: ignore[arg-type]
+    assert made.placements.get().explanation["score"]["cached"] > 0
+
+
+def test_a_lost_worker_asks_for_nothing_twice(pool: Pool, worker: Worker, host: Host) -> None:
+    """Lost after the call was sent: the job is at its step still, and finds the host's job."""
+    job = pull(pool, host)
+    worker.until(lambda: "create_async" in pool.simulation.control(1)["requests"])
+    Job.objects.filter(pk=job.pk).update(step="create")
+    assert worker.finish(job).state == "done", job.error
+    assert pool.simulation.control(1)["requests"]["create_async"] == 1
+    assert pool.simulation.vm_names(1) == []
+
+
+def test_a_pull_that_the_host_fails_leaves_nothing(pool: Pool, worker: Worker, host: Host) -> None:
+    pool.simulation.control(1, faults={"failcreate": 1})
+    job = worker.finish(pull(pool, host))
+    assert (job.state, "failed to create" in job.error) == ("failed", True)
+    assert (cache(pool), pool.simulation.vm_names(1)) == ([], [])
+
+
+def test_what_comes_after_the_pull_was_given_up_is_swept_away(
+    pool: Pool, worker: Worker, host: Host
+) -> None:
+    job = pull(pool, host)
+    Job.objects.filter(pk=job.pk).update(state="failed")
+    foreign = {"name": "precache-ubuntu-0123456789abcdef"}
+    pool.simulation.control(1, vms=[{"name": job.payload["name"]}, foreign])
+    inventory.refresh(host)
+    row = host.listed_vms.get(name=job.payload["name"])
+    with pytest.raises(Conflict, match="pull an image"):
+        adoption.adopt(pool.alice, host, host_vm_id=row.host_vm_id, template=pool.template)  # type: ignore[arg-type]
+    worker.until(lambda: pool.simulation.vm_names(1) == [foreign["name"]])
+    worker.until(lambda: not Job.objects.open().exists())
+
+
+def test_a_cancelled_pull_ends_when_its_vm_is_gone(pool: Pool, worker: Worker, host: Host) -> None:
+    pool.simulation.control(1, clone_seconds=0.3)
+    job = pull(pool, host)
+    worker.until(lambda: Job.objects.get(pk=job.pk).step == "watch")
+    queueing.cancel(pool.alice, job)
+    assert worker.finish(job).state == "cancelled"
+    assert pool.simulation.vm_names(1) == []
+
+
+def test_a_pull_is_refused_with_a_reason(pool: Pool, host: Host) -> None:
+    assert pool.image
+    with pytest.raises(Forbidden):
+        caching.pull(pool.bob, host, pool.image)
+    HostCapacity.objects.filter(pk=host.pk).update(disk_gib_free=20)
+    pool.image.pack_size_mib = 10 * 1024
+    pool.image.save()
+    with pytest.raises(Conflict, match="needs 30 GiB"):
+        pull(pool, host)
+    other = images.add_image(
+        pool.alice,
+        source=pool.image.source,
+        catalog_id="windows",
+        version="11",
+        architecture="x86_64",
+        type="pvm",
+    )
+    with pytest.raises(Conflict, match="is for x86_64"):
+        caching.pull(pool.alice, host, other)
+    images.set_taint(pool.alice, pool.image, True)
+    with pytest.raises(Forbidden, match="tainted"):
+        pull(pool, host)
+
+
+def test_an_image_is_deleted_and_then_everything(pool: Pool, worker: Worker, host: Host) -> None:
+    worker.finish(pull(pool, host))
+    with pytest.raises(NotFound):
+        caching.delete(pool.alice, host, catalog_id="ubuntu", version="22.04")
+    for wrong in ({}, {"catalog_id": "ubuntu", "everything": True}, {"version": "24.04"}):
+        with pytest.raises(Invalid):
+            caching.delete(pool.alice, host, **wrong)  # type: ignore[arg-type]
+    job = caching.delete(pool.alice, host, catalog_id="ubuntu", version="24.04")
+    with pytest.raises(Conflict, match="under way"):
+        pull(pool, host)
+    assert worker.finish(job).state == "done", job.error
+    assert (cache(pool), HostImage.objects.filter(host=host).exists()) == ([], False)
+    worker.finish(pull(pool, host))
+    assert worker.finish(caching.delete(pool.alice, host, everything=True)).state == "done"
+    assert cache(pool) == []
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_a_create_relies_on_is_not_deleted(
+    pool: Pool, worker: Worker, host: Host, everything: bool
+) -> None:
+    worker.finish(pull(pool, host))
+    wanted = {"everything": True} if everything else {"catalog_id": "ubuntu"}
+    waiting = pool.ask(name="waiting")
+    with pytest.raises(Conflict, match="waiting waits for a host") as refused:
+        caching.delete(pool.alice, host, **wanted)  # type: ignore[arg-type]
+    assert refused.value.code == "in_use"
+    ending.request_delete(pool.bob, waiting)
+    making = pool.ask(pool.alice, name="making", host=host)
+    worker.until(lambda: reread(making).state == "creating")
+    with pytest.raises(Conflict, match="making is being made"):
+        caching.delete(pool.alice, host, **wanted)  # type: ignore[arg-type]
+    worker.finish(making.create_job)  # type: ignore[arg-type]
+    elsewhere = pool.ask(pool.alice, name="elsewhere", host=pool.hosts[1])
+    job = caching.delete(pool.alice, host, **wanted)  # type: ignore[arg-type]
+    # One that comes between the request and the call stops it, too.
+    ending.request_delete(pool.alice, elsewhere)
+    late = pool.ask(pool.alice, name="late", cpus=12, host=host)
+    assert worker.finish(job).error.startswith("late waits")
+    assert cache(pool) == ["UBUNTU/24.04"]
+    ending.request_delete(pool.alice, reread(late))
+
+
+def test_caches_by_page_and_api(
+    pool: Pool, worker: Worker, host: Host, client: Client, alice: User, bob: User
+) -> None:
+    api = Api(make_token(alice))
+    client.force_login(alice)
+    page = reverse("hosts:detail", args=[host.pk])
+    assert reverse("catalog:pull", args=[host.pk]) in client.get(page).content.decode()
+    assert pool.image
+    answer = client.post(reverse("catalog:pull", args=[host.pk]), {"image": pool.image.pk})
+    assert (answer.status_code, answer["Location"]) == (303, page)
+    worker.until(lambda: not Job.objects.open().exists())
+    (row,) = api.get(f"hosts/{host.pk}/cache/").json()["results"]
+    assert (row["catalog_id"], row["version"]) == ("UBUNTU", "24.04")
+    dialog = f"{reverse('catalog:delete-cached', args=[host.pk])}?catalog_id=UBUNTU&version=24.04"
+    assert dialog.replace("&", "&amp;") in client.get(page).content.decode()
+    assert 'value="UBUNTU"' in client.get(dialog).content.decode()
+    values = {"catalog_id": "UBUNTU", "version": "24.04"}
+    assert client.post(dialog, values).status_code == 303
+    worker.until(lambda: not Job.objects.open().exists())
+    assert cache(pool) == []
+    pulled = api.post(f"hosts/{host.pk}/cache/pull/", {"image": str(pool.image.pk)})
+    assert (pulled.status_code, pulled.json()["kind"]) == (202, "host.cache_pull")
+    worker.until(lambda: not Job.objects.open().exists())
+    assert is_problem(api.post(f"hosts/{host.pk}/cache/delete/", {}), 400)
+    path = f"hosts/{host.pk}/cache/delete/"
+    assert is_problem(Api(make_token(bob)).post(path, {"everything": True}), 404)
+    assert api.post(path, {"everything": True}).json()["kind"] == "host.cache_delete"

@@ -1,0 +1,41 @@
+"""What relies on a host's cache: VMs that are made from it, or may be in a moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db.models import Q
+
+from catalog.models import HostImage, Image, cached
+from vms.models import Placement, VirtualMachine
+from vms.states import State
+
+if TYPE_CHECKING:
+    from hosts.models import Host
+
+
+def on_cache(host: Host, images: list[Image] | None) -> str:
+    """Return which VM relies on the host's copies of `images` (None: of any), or nothing.
+
+    That is one that is being made of them there, and one that waits for a host and may be placed
+    there because the image need not be downloaded.
+    """
+    making = Placement.objects.open().filter(
+        Q(vm__state=State.CREATING, current=True) | Q(host_vm_id=""), host=host, vm__clone_of=""
+    )
+    making = making.exclude(image=None) if images is None else making.filter(image__in=images)
+    if found := making.select_related("vm").first():
+        return f"{found.vm.name} is being made of it on {host.name}."
+    if images is None:
+        copies = HostImage.objects.filter(host=host).values_list("catalog_id", flat=True)
+        wanted = set(copies)
+        images = [image for image in Image.objects.all() if image.catalog_id.upper() in wanted]
+    there = [
+        image for image in images if HostImage.objects.filter(cached(image), host=host).exists()
+    ]
+    waiting = VirtualMachine.objects.pending().filter(
+        Q(wanted_host=None) | Q(wanted_host=host), clone_of="", template__images__in=there
+    )
+    if vm := waiting.first():
+        return f"{vm.name} waits for a host, and may be made of it on {host.name}."
+    return ""
