@@ -35,7 +35,17 @@ FIRM_FAILURES = 2  # failed tries in a row before a passing trouble becomes a fa
 LARGEST = 700_000_000
 NOT_STORED = "Its inventory could not be stored. The log tells more under the id of the host."
 
-_VM_FIELDS = ("name", "state", "type", "os", "cpus", "memory_mib", "disk_gib", "ip_address")
+_VM_FIELDS = (
+    "name",
+    "state",
+    "type",
+    "os",
+    "cpus",
+    "memory_mib",
+    "disk_gib",
+    "ip_address",
+    "home",
+)
 
 
 def refresh(host: Host) -> Listing:
@@ -214,6 +224,7 @@ def _row_of(vm: RemoteVM) -> dict[str, Any]:
         "memory_mib": min(vm.memory_mib, LARGEST),
         "disk_gib": min(vm.disk_gib, LARGEST),
         "ip_address": (vm.ip_address or "")[:60],
+        "home": vm.home,
     }
 
 

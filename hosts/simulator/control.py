@@ -20,8 +20,8 @@ Keys of a PATCH, all optional:
 ``events``                 whether the events hub is offered; false also ends its connections
 ``drop_events``            end the connections of the events hub
 ``vms``                    the whole list of VMs: ``{name, state, cpus, memory (MiB), disk (GiB),
-                           type, os, ip, id}``; only ``name`` is needed. A VM that is there already
-                           (same id, or same name) is changed and stays the same VM
+                           type, os, ip, id, home}``; only ``name`` is needed. A VM that is there
+                           already (same id, or same name) is changed and stays the same VM
 =========================  ========================================================================
 
 Nothing is changed when any value is wrong: the answer is 400 with a sentence.
@@ -81,6 +81,7 @@ def host_record(host: Host) -> dict[str, Any]:
         "state_method": host.state_method,
         **{name: getattr(host, name) for name in _TIMES},
         "vms": [_vm_record(vm) for vm in host.vms.values()],
+        "bundles": sorted(host.bundles),
         "jobs": {job.id: job.state for job in host.jobs.values()},
         "cache": [f"{item.catalog_id}/{item.version}" for item in host.cache.values()],
         "requests": dict(host.counters or {}),
@@ -104,6 +105,7 @@ def _vm_record(vm: VM) -> dict[str, Any]:
         "type": vm.type,
         "os": vm.os,
         "ip": vm.ip,
+        "home": vm.bundle,
     }
 
 
@@ -182,7 +184,7 @@ def _checked_vm(row: Any) -> dict[str, Any]:
                 checked[key] = _one_of(key, value, _VM_STATES)
             case "type":
                 checked[key] = _one_of(key, value, _VM_TYPES)
-            case "id" | "name" | "os" | "ip":
+            case "id" | "name" | "os" | "ip" | "home":
                 if not isinstance(value, str):
                     raise ValueError(f"“{key}” of a VM must be a string.")
                 checked[key] = value

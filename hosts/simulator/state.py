@@ -1,4 +1,4 @@
-"""What survives a restart with ``--state FILE``: VMs with their snapshots, jobs, cached images.
+"""What survives a restart with ``--state FILE``: VMs with snapshots, bundles, jobs, cached images.
 
 The file is looked at for changes every half second and written whole, under another name first, so
 that whoever kills the process finds the old state or the new one. It holds no secret: the logins of
@@ -170,7 +170,9 @@ class _HostState:
         if not isinstance(record, dict):
             raise ValueError("a host is not an object")
         self.addresses_given: int = _typed(record, "addresses_given", int)
+        record = {"bundles": [], **record}  # files of before there were any
         self.vms = [self._vm(row) for row in _typed(record, "vms", list)]
+        self.bundles = [self._vm(row) for row in _typed(record, "bundles", list)]
         self.jobs: list[Job] = [_parsed(Job, row) for row in _typed(record, "jobs", list)]
         self.cache: list[CachedImage] = [
             _parsed(CachedImage, row) for row in _typed(record, "cache", list)
@@ -180,7 +182,7 @@ class _HostState:
 
     @staticmethod
     def _vm(row: Any) -> VM:
-        vm: VM = _parsed(VM, row)
+        vm: VM = _parsed(VM, {"home": "", **row} if isinstance(row, dict) else row)
         snapshots = [_parsed(Snapshot, part) for part in _typed(row, "snapshots", list)]
         vm.snapshots = snapshots or None
         if vm.state not in _VM_STATES or vm.type not in ("VM", APPLE_VM):
@@ -191,6 +193,7 @@ class _HostState:
         """Put it into the host, with every change that was under way at its end."""
         host.addresses_given = self.addresses_given
         host.vms = {vm.id: vm for vm in self.vms}
+        host.bundles = {vm.bundle: vm for vm in self.bundles}
         for vm in self.vms:
             machines.place(host, vm, _ARRIVES.get(vm.state, vm.state))
         host.note_load()
@@ -222,13 +225,15 @@ _FIELDS: dict[type, dict[str, tuple[type, ...]]] = {
 def _host_record(host: Host) -> dict[str, Any]:
     return {
         "addresses_given": host.addresses_given,
-        "vms": [
-            _record(vm) | {"snapshots": [_record(part) for part in vm.snapshots or ()]}
-            for vm in host.vms.values()
-        ],
+        "vms": [_vm_record(vm) for vm in host.vms.values()],
+        "bundles": [_vm_record(vm) for vm in host.bundles.values()],
         "jobs": [_record(job) for job in host.jobs.values()],
         "cache": [_record(item) for item in host.cache.values()],
     }
+
+
+def _vm_record(vm: VM) -> dict[str, Any]:
+    return _record(vm) | {"snapshots": [_record(part) for part in vm.snapshots or ()]}
 
 
 def _record(item: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from hosts.drivers.base import (
     VMStatus,
 )
 
-from . import calls, events
+from . import bundles, calls, events
 from .calls import Call
 from .session import Conversation, Session
 from .tokens import tokens
@@ -118,6 +118,12 @@ class ParallelsDriver:
 
     def delete_snapshots(self, vm_id: str) -> None:
         self._call(calls.delete_snapshots(vm_id, self._limits))
+
+    def folder_size(self, path: str, user: str) -> int | None:
+        return self._call(bundles.folder_size(path, user, self._limits))
+
+    def register(self, path: str, name: str, user: str) -> str:
+        return self._call(bundles.register(path, name, user, self._limits))
 
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))
