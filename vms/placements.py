@@ -17,6 +17,7 @@ from vms import quarantine
 from vms.lifecycle import PLACER
 from vms.models import Placement
 from vms.requests import slug
+from vms.residue import noting, recording
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,6 +46,7 @@ def close(
             placement.refresh_from_db()  # a resize may have changed its size meanwhile
             capacity.release(placement.host_id, placement.size)
             bell.ring_tick(PLACER)
+            recording.on_closed(placement)
             if failed:
                 quarantine.note_failure(placement)
     return bool(closed)
@@ -108,7 +110,11 @@ def note_host_name(placement: Placement, host_name: str) -> None:
 
 
 def note_sending(placement: Placement) -> None:
-    """Store that the create call is about to be sent, by the database's clock."""
+    """Store that the create call is about to be sent, by the database's clock.
+
+    Also what is on the host before: the receipt compares with that after the VM's end.
+    """
+    noting.before_create(placement)
     Placement.objects.filter(pk=placement.pk).update(create_sent_at=Now())
     placement.refresh_from_db(fields=["create_sent_at"])
 

@@ -5,7 +5,6 @@ Level-triggered: it looks at what is, not at news.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,11 +16,12 @@ from accounts.audit import audit
 from jobs import bell
 from jobs.models import Job
 from jobs.queueing import hurry, request_cancel
-from orchestrator.db.ids import CROCKFORD, MARK_LENGTH
 from orchestrator.refusals import Conflict
 from vms import ending, observation, placements
 from vms.lifecycle import PLACER, move
+from vms.marks import mark_of
 from vms.models import Placement, VirtualMachine
+from vms.residue import recording as residue
 from vms.states import AT_REST, MOVES, State
 
 if TYPE_CHECKING:
@@ -32,17 +32,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MARK = re.compile(rf"-([{CROCKFORD}]{{{MARK_LENGTH}}})\Z")
-
 
 def on_inventory(host: Host, listing: Listing) -> set[str]:
     """Match the list with our placements; return the ids of the VMs on it that are ours.
 
     Runs in the transaction that records the list, after it locked the host's capacity.
     """
-    listed = {
-        found[1]: vm for vm in listing.inventory.vms if (found := MARK.search(vm.name)) is not None
-    }
+    listed = {mark: vm for vm in listing.inventory.vms if (mark := mark_of(vm.name))}
     ours = {
         placement.mark: placement
         for placement in Placement.objects.filter(host=host, mark__in=listed)
@@ -62,6 +58,7 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
     )
     for placement in lacking:
         _lacks(placement, listing)
+    residue.on_listing(host, listing)
     return claimed
 
 

@@ -10,6 +10,9 @@ from vms.models.machines import PlacementQuerySet as PlacementQuerySet
 from vms.models.machines import Snapshot as Snapshot
 from vms.models.machines import VirtualMachine as VirtualMachine
 from vms.models.machines import VirtualMachineQuerySet as VirtualMachineQuerySet
+from vms.models.residue import Receipt as Receipt
+from vms.models.residue import Residue as Residue
+from vms.models.residue import ResidueQuerySet as ResidueQuerySet
 from vms.models.templates import Grant as Grant
 from vms.models.templates import GrantQuerySet as GrantQuerySet
 from vms.models.templates import LeaseEnd as LeaseEnd

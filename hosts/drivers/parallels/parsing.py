@@ -41,7 +41,7 @@ _MIB_PER_UNIT = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt])i?b?", re.IGNORECASE)
 _DISK = re.compile(r"hdd\d+")
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})")
-MAX_PATH = 1024  # of macOS, in bytes; paths are nearly always ASCII
+MAX_PATH = 1024  # bytes, of macOS
 _OLDEST, _TOO_NEW = (0, 9), (2, 0)
 
 
@@ -205,7 +205,8 @@ def _vm(node: Node) -> RemoteVM:
 def _home(node: Node) -> str:
     """The VM's folder; empty when it is told in no form that can be sent back as it is."""
     home = node.text("Home", "", limit=None)
-    fits = home.startswith("/") and len(home) <= MAX_PATH and home == node.values["Home"]
+    fits = home.startswith("/") and home == node.values["Home"]
+    fits = fits and len(home.encode()) <= MAX_PATH
     return home.rstrip("/") if fits else ""
 
 
