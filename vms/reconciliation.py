@@ -5,6 +5,7 @@ Level-triggered: it looks at what is, not at news.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -38,7 +39,10 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
 
     Runs in the transaction that records the list, after it locked the host's capacity.
     """
-    listed = {mark: vm for vm in listing.inventory.vms if (mark := mark_of(vm.name))}
+    listed: dict[str, list[RemoteVM]] = defaultdict(list)
+    for vm in listing.inventory.vms:
+        if mark := mark_of(vm.name):
+            listed[mark].append(vm)
     ours = {
         placement.mark: placement
         for placement in Placement.objects.filter(host=host, mark__in=listed)
@@ -47,8 +51,10 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
     }
     claimed: set[str] = set()
     for mark, placement in ours.items():
-        if _match(placement, listed[mark], listing):
-            claimed.add(listed[mark].id)
+        followed = [vm for vm in listed[mark] if vm.id == placement.host_vm_id]
+        remote = (followed or listed[mark])[0]
+        if _match(placement, remote, listing):
+            claimed.add(remote.id)
     lacking = (
         Placement.objects.open()
         .filter(host=host)
@@ -71,7 +77,11 @@ def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
         return True  # the list is older than the end: it says nothing
     stray = placement.closed_at is not None or not placement.current
     if not placements.adopt(placement, remote.id):
-        return False  # a second VM with this mark: not the one that we follow
+        # Another VM with this mark is not the one that we follow, which the list lacks. It keeps no
+        # end from being proven: it is told of as left over (`vms.residue`).
+        if placement.closed_at is None:
+            _lacks(placement, listing)
+        return False
     if stray:
         log.warning("vm.stray", mark=placement.mark, host=placement.host.name)
         ending.remove_stray(placement)

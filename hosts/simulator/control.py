@@ -238,6 +238,7 @@ def _replace_vms(host: Host, rows: list[dict[str, Any]]) -> None:
         for key, value in row.items():
             if key not in ("id", "state", "ip"):
                 setattr(vm, key, value)
+        host.bundles.pop(vm.bundle, None)
         kept[vm.id] = vm
         pairs.append((row, vm))
     for vm in [vm for vm in host.vms.values() if vm.id not in kept]:
