@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import draining, machines, templates, verbs
+from vms.views import draining, machines, residue, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -14,6 +14,9 @@ urlpatterns = [
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
+    path("residues/", residue.residue_list, name="residues"),
+    path("residues/<uuid:id>/fix/", residue.fix, name="fix-residue"),
+    path("residues/<uuid:id>/check/", residue.check, name="check-residue"),
     path("vms/", machines.vm_list, name="list"),
     path("vms/new/", machines.new, name="new"),
     path("vms/<uuid:id>/", machines.detail, name="detail"),

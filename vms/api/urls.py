@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import draining, machines, snapshots, templates
+from vms.api import draining, machines, residue, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -16,6 +16,9 @@ urlpatterns = [
     route("tokens/", templates.TokenList, "tokens"),
     route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
     route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),
+    route("residues/", residue.ResidueList, "residues"),
+    route("residues/<uuid:id>/fix/", residue.ResidueFix, "residue-fix"),
+    route("residues/<uuid:id>/check/", residue.ResidueCheck, "residue-check"),
     route("vms/", machines.VMList, "vms"),
     route("vms/<uuid:id>/", machines.VMItem, "vm"),
     route("vms/<uuid:id>/placement/", machines.VMPlacement, "vm-placement"),

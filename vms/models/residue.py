@@ -51,6 +51,11 @@ class Receipt(BaseModel):
         return f"{self.verdict} {self.placement_id}"
 
     @property
+    def left(self) -> int:
+        """How much of it is still there; for rows with their residues prefetched."""
+        return sum(one.fixed_at is None for one in self.residues.all())
+
+    @property
     def disk_delta_gib(self) -> int | None:
         """How many GiB more are free after than before; None where that would tell nothing."""
         if not self.disk_is_comparable:

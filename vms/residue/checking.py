@@ -17,11 +17,12 @@ from vms.models import Residue
 from vms.residue import noting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from vms.models import Placement, Receipt
 
+Kind = Literal["name", "vm", "bundle", "snapshots", "disk"]
+KINDS: tuple[Kind, ...] = ("name", "vm", "bundle", "snapshots", "disk")
 Found = Literal["gone", "stayed", "unknown", "compared"]
 LISTED_KINDS = (Residue.Kind.NAME, Residue.Kind.VM)
 
@@ -30,7 +31,7 @@ LISTED_KINDS = (Residue.Kind.NAME, Residue.Kind.VM)
 class Check:
     """One line of a receipt. `detail` of an `unknown` says why."""
 
-    kind: Literal["name", "vm", "bundle", "snapshots", "disk"]
+    kind: Kind
     found: Found
     detail: str
 
@@ -69,9 +70,7 @@ class Findings:
 
 def nothing_known(why: str) -> Findings:
     """Return the findings of a look that did not come about."""
-    kinds: Iterable[Literal["name", "vm", "bundle", "snapshots", "disk"]]
-    kinds = ("name", "vm", "bundle", "snapshots", "disk")
-    return Findings([Check(kind, "unknown", why) for kind in kinds])
+    return Findings([Check(kind, "unknown", why) for kind in KINDS])
 
 
 def look(receipt: Receipt, since: datetime, *, last: bool) -> Findings | None:
@@ -92,8 +91,8 @@ def look(receipt: Receipt, since: datetime, *, last: bool) -> Findings | None:
     disk, free, comparable = _compare_disk(receipt)
     return Findings(
         [
-            _check_of(left, Residue.Kind.NAME, f"No VM is named {placement.host_name}."),
-            _check_of(left, Residue.Kind.VM, "No VM carries its mark or uses its folder."),
+            _check_of(left, "name", f"No VM is named {placement.host_name}."),
+            _check_of(left, "vm", "No VM carries its mark or uses its folder."),
             bundle,
             _snapshots(receipt, bundle),
             disk,
@@ -127,9 +126,9 @@ def _listed_leftovers(receipt: Receipt, listed: list[HostVM]) -> list[Left]:
     return left
 
 
-def _check_of(left: list[Left], kind: Residue.Kind, gone: str) -> Check:
+def _check_of(left: list[Left], kind: Kind, gone: str) -> Check:
     found = " ".join(one.detail for one in left if one.kind == kind)
-    return Check(kind.value, "stayed" if found else "gone", found or gone)
+    return Check(kind, "stayed" if found else "gone", found or gone)
 
 
 def _look_at_bundle(

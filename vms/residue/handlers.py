@@ -59,10 +59,10 @@ class CheckHandler(HostHandler):
     calls = frozenset({"look"})
 
     def step_look(self, claim: Claim) -> Outcome:
-        receipt = Receipt.objects.filter(placement=claim.job.subject_id).first()
-        if receipt is None:  # it was made before there were receipts
+        placement_id = claim.job.subject_id
+        if not Receipt.objects.filter(placement__pk=placement_id).exists():
             return Done(message="Nothing was noted before it was made, so nothing is compared.")
-        receipt = _receipt(pk=receipt.pk)
+        receipt = _receipt(placement__pk=placement_id)
         found = _look(claim, receipt)
         if isinstance(found, Again):
             return found

@@ -27,7 +27,7 @@ def before_create(placement: Placement) -> None:
         placement=placement,
         defaults={
             "listed_before_at": listed_at,
-            "free_disk_gib_before": listed_at and free_disk_gib(host_id),
+            "free_disk_gib_before": free_disk_gib(host_id) if listed_at else None,
             "company": company(host_id, placement.host_vm_id),
         },
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 SHOWN_COMMANDS = 3
+SECRETS = ("host__password", "host__api_key")
 # In which states a page offers a verb; the verb itself decides.
 OFFERED = {
     "start": {State.STOPPED},
@@ -48,9 +49,7 @@ OFFERED = {
 
 def _vms(actor: Actor) -> QuerySet[VirtualMachine]:
     """Return what the actor may see, with what pages show of it; secrets of hosts are not read."""
-    return (
-        VirtualMachine.objects.visible_to(actor).for_page().defer("host__password", "host__api_key")
-    )
+    return VirtualMachine.objects.visible_to(actor).for_page().defer(*SECRETS)
 
 
 def vm_of(request: PageRequest, id: UUID, *, use: bool = True) -> VirtualMachine:
@@ -110,6 +109,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         "lines": JobLine.objects.filter(job=running).order_by("-pk")[:8] if running else (),
         "commands": jobs.filter(kind="vm.execute")[:SHOWN_COMMANDS],
         "jobs": jobs[:12],
+        "ended": vm.placements.ended().select_related("host").defer(*SECRETS),
         "snapshots": as_tree(vm.snapshots.order_by("pk")),
         "command_form": ExecuteForm(),
         "audit": AuditEvent.objects.visible_to(request.actor)
