@@ -284,6 +284,27 @@ def _tell(host: Host) -> None:
     publish("host.changed", f"host:{host.pk}", {"name": host.name}, permission="hosts.view")
 
 
+def listed_elsewhere(host_id: UUID, host_vm_id: str = "") -> dict[str, list[str]]:
+    """Return the names of other hosts that list VMs with ids that this one lists, too, by id.
+
+    Copied and moved VMs may share an id (contract 3.8). With `host_vm_id` only of that one. It is
+    told to people and means nothing else: whose a VM is, its mark says, on its own host only.
+    """
+    here = HostVM.objects.filter(host=host_id)
+    if host_vm_id:
+        here = here.filter(host_vm_id=host_vm_id)
+    rows = (
+        HostVM.objects.filter(host_vm_id__in=here.values("host_vm_id"), host__removed_at=None)
+        .exclude(host=host_id)
+        .order_by("host__name")
+        .values_list("host_vm_id", "host__name")
+    )
+    found: dict[str, list[str]] = {}
+    for vm_id, name in rows:
+        found.setdefault(vm_id, []).append(name)
+    return found
+
+
 def listed_ids(host_id: UUID) -> set[str]:
     """Return the host's VM ids as it listed them last."""
     return set(HostVM.objects.filter(host_id=host_id).values_list("host_vm_id", flat=True))

@@ -48,6 +48,7 @@ NOUNS = {
     "api:template": "template",
     "api:grant": "grant",
     "api:vm": "vm",
+    "api:residue": "residue",
     "accounts:token": "token",
     "accounts:user": "user",
     "jobs:": "job",
@@ -58,6 +59,8 @@ NOUNS = {
     "vms:edit-template": "template",
     "vms:revoke-template": "template",
     "vms:grant": "template",
+    "vms:fix-residue": "residue",
+    "vms:check-residue": "residue",
     "vms:": "vm",
     "catalog:": "image",
 }
