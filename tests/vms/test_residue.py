@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db.models.functions import Now
 
 from accounts.models import AuditEvent
 from events.models import Event
@@ -230,6 +231,31 @@ def test_a_host_that_cannot_measure_stops_no_end_and_the_receipt_says_so(
     assert receipt.verdict == "incomplete"
     assert found(receipt).items() >= {("name", "gone"), ("vm", "gone"), ("bundle", "unknown")}
     assert detail(receipt, "bundle") == "The host did not say where its files were."
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_folder_that_was_not_measured_before_is_never_said_to_be_gone(
+    pool: Pool, vm: VirtualMachine, worker: Worker, kept: int
+) -> None:
+    (ours,) = host_of(pool, vm, faults={"keepbundle": kept})["vms"]
+    # As it is noted when the host fails to measure.
+    Receipt.objects.update(bundle=ours["home"], problem="It failed.", noted_at=Now(), snapshots=0)
+    receipt = ended(pool, worker, vm)
+    assert (receipt.verdict, found(receipt)["bundle"]) == (
+        ("residue", "stayed") if kept else ("incomplete", "unknown")
+    )
+    if not kept:
+        assert detail(receipt, "bundle") == "It failed."
+
+
+def test_a_vm_that_its_host_had_lost_gets_a_receipt_that_says_what_is_not_known(
+    pool: Pool, vm: VirtualMachine, worker: Worker
+) -> None:
+    host_of(pool, vm, vms=[{"name": "golden", "state": "stopped"}])
+    receipt = ended(pool, worker, vm)
+    assert receipt.verdict == "incomplete"
+    assert found(receipt).items() >= {("name", "gone"), ("bundle", "unknown")}
+    assert detail(receipt, "bundle").startswith("Nothing was noted before its end")
 
 
 def test_a_look_that_fails_is_written_down_and_a_person_may_look_again(

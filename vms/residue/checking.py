@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Kind = Literal["name", "vm", "bundle", "snapshots", "disk"]
 KINDS: tuple[Kind, ...] = ("name", "vm", "bundle", "snapshots", "disk")
 Found = Literal["gone", "stayed", "unknown", "compared"]
+NOT_NOTED = "Nothing was noted before its end: its host had no such VM to ask about then."
+NO_HOME = "The host did not say where its files were."
+NO_SNAPSHOTS = "The host did not list its snapshots before its end."
 LISTED_KINDS = (Residue.Kind.NAME, Residue.Kind.VM)
 
 
@@ -137,11 +140,7 @@ def _look_at_bundle(
     """Measure the folder. Nothing measured means gone only if the host measured it before."""
     path = receipt.bundle
     if not path:
-        why = receipt.problem or "The host did not say where its files were."
-        return Check("bundle", "unknown", why), []
-    if not receipt.bundle_mib:
-        why = receipt.problem or f"The host does not measure folders such as {path}."
-        return Check("bundle", "unknown", why), []
+        return Check("bundle", "unknown", _why_not_noted(receipt, NO_HOME)), []
     try:
         with driver_of(receipt.placement.host) as driver:
             size = driver.folder_size(path, receipt.bundle_owner)
@@ -149,6 +148,9 @@ def _look_at_bundle(
         if not last and not error.permanent:
             raise
         return Check("bundle", "unknown", error.message), []
+    if not size and not receipt.bundle_mib:
+        why = f"The host measured nothing in {path} before its end, either."
+        return Check("bundle", "unknown", receipt.problem or why), []
     if not size:
         return Check("bundle", "gone", f"Nothing is in {path} any more."), []
     text = f"The folder {path} is still there, with {size} MiB."
@@ -162,8 +164,7 @@ def _look_at_bundle(
 def _snapshots(receipt: Receipt, bundle: Check) -> Check:
     """Snapshots are in the folder, and a host lists those of its VMs only."""
     if receipt.snapshots is None:
-        why = receipt.problem or "The host was not asked for its snapshots before its end."
-        return Check("snapshots", "unknown", why)
+        return Check("snapshots", "unknown", _why_not_noted(receipt, NO_SNAPSHOTS))
     if not receipt.snapshots:
         return Check("snapshots", "gone", "It had none.")
     had = f"It had {receipt.snapshots}, in its folder"
@@ -174,6 +175,10 @@ def _snapshots(receipt: Receipt, bundle: Check) -> Check:
             return Check("snapshots", "stayed", f"{had}, which stayed.")
         case _:
             return Check("snapshots", "unknown", f"{had}, and nobody knows whether that is gone.")
+
+
+def _why_not_noted(receipt: Receipt, otherwise: str) -> str:
+    return receipt.problem or (otherwise if receipt.noted_at else NOT_NOTED)
 
 
 def _compare_disk(receipt: Receipt) -> tuple[Check, int, bool]:
