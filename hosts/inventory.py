@@ -35,7 +35,17 @@ FIRM_FAILURES = 2  # failed tries in a row before a passing trouble becomes a fa
 LARGEST = 700_000_000
 NOT_STORED = "Its inventory could not be stored. The log tells more under the id of the host."
 
-_VM_FIELDS = ("name", "state", "type", "os", "cpus", "memory_mib", "disk_gib", "ip_address")
+_VM_FIELDS = (
+    "name",
+    "state",
+    "type",
+    "os",
+    "cpus",
+    "memory_mib",
+    "disk_gib",
+    "ip_address",
+    "home",
+)
 
 
 def refresh(host: Host) -> Listing:
@@ -215,6 +225,7 @@ def row_of(vm: RemoteVM) -> dict[str, Any]:
         "memory_mib": min(vm.memory_mib, LARGEST),
         "disk_gib": min(vm.disk_gib, LARGEST),
         "ip_address": (vm.ip_address or "")[:60],
+        "home": vm.home,
     }
 
 
@@ -272,6 +283,27 @@ def _differs(row: Any, values: dict[str, Any]) -> bool:
 
 def _tell(host: Host) -> None:
     publish("host.changed", f"host:{host.pk}", {"name": host.name}, permission="hosts.view")
+
+
+def listed_elsewhere(host_id: UUID, host_vm_id: str = "") -> dict[str, list[str]]:
+    """Return the names of other hosts that list VMs with ids that this one lists, too, by id.
+
+    Copied and moved VMs may share an id (contract 3.8). With `host_vm_id` only of that one. It is
+    told to people and means nothing else: whose a VM is, its mark says, on its own host only.
+    """
+    here = HostVM.objects.filter(host=host_id)
+    if host_vm_id:
+        here = here.filter(host_vm_id=host_vm_id)
+    rows = (
+        HostVM.objects.filter(host_vm_id__in=here.values("host_vm_id"), host__removed_at=None)
+        .exclude(host=host_id)
+        .order_by("host__name")
+        .values_list("host_vm_id", "host__name")
+    )
+    found: dict[str, list[str]] = {}
+    for vm_id, name in rows:
+        found.setdefault(vm_id, []).append(name)
+    return found
 
 
 def listed_ids(host_id: UUID) -> set[str]:

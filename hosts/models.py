@@ -341,6 +341,7 @@ class HostVM(models.Model):
     memory_mib = models.PositiveIntegerField(default=0)
     disk_gib = models.PositiveIntegerField(default=0)
     ip_address = models.CharField(max_length=60, blank=True)
+    home = models.CharField(max_length=1024, blank=True)  # the folder of its files
     # Claimed by an open Placement of ours; everything else is foreign and counts against capacity.
     # Also written by hosts.ownership, when a VM changes hands between two lists.
     claimed = models.BooleanField(default=False)
@@ -348,7 +349,10 @@ class HostVM(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["host", "host_vm_id"], name="listed_once")]
-        indexes = [models.Index(fields=["name"], name="listed_name")]
+        indexes = [
+            models.Index(fields=["name"], name="listed_name"),
+            models.Index(fields=["host_vm_id"], name="listed_id"),  # the same one on two hosts
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from hosts import enrolment, holds, looking, registering, removal, verbs
+from hosts import enrolment, holds, inventory, looking, registering, removal, verbs
 from hosts.forms import (
     ConnectionForm,
     EnrolForm,
@@ -135,6 +135,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         "ours": {charge.host_vm_id: charge.vm for charge in charges},
         "vms": host.listed_vms.order_by("-claimed", "name")[:SHOWN_VMS],
         "vm_count": host.listed_vms.count(),
+        "twins": inventory.listed_elsewhere(host.pk),
         "images": host.cached_images.order_by("catalog_id", "version"),
         "health_changes": host.health_changes.order_by("-pk")[:15],
         "jobs": Job.objects.visible_to(request.actor)

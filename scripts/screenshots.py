@@ -204,6 +204,7 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "webhooks",
         "hosts",
         "images",
+        "residues",
         "templates",
         "vms",
         "jobs",

@@ -21,8 +21,9 @@ from jobs.queueing import enqueue
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
 from vms import access, leases, placements
 from vms.lifecycle import announce, move, note_problem
+from vms.marks import mark_of
 from vms.models import Placement, Template, VirtualMachine
-from vms.requests import MAXIMUM, NAME, checked_lease, checked_name, name_taken, slug
+from vms.requests import MAXIMUM, NAME, checked_lease, checked_name, heaviest_role, name_taken, slug
 from vms.states import AT_REST, State
 from vms.verbs.asking import ask_in_place, work_key
 from vms.verbs.handling import VerbHandler
@@ -81,6 +82,7 @@ def adopt(
             template=template,
             grant=grant,
             requested_by=owner,
+            share=grant.role or heaviest_role(owner),
             cpus=listed.cpus,
             memory_mib=listed.memory_mib,
             # Some hosts do not tell how large a disk is: then it is taken for the template's.
@@ -150,7 +152,7 @@ def _claim(host: Host, host_vm_id: str) -> HostVM:
         if host.listed_vms.filter(host_vm_id=host_vm_id).exists():
             raise Conflict("This VM is one of ours already.")
         raise NotFound(f"{host.name} lists no such VM. Look at the host again.")
-    mark = placements.mark_in(listed.name)
+    mark = mark_of(listed.name)
     if mark and Placement.objects.filter(mark=mark, let_go_at=None).exists():
         raise Conflict("It is what an attempt of ours left there, and is being removed.")
     if Job.objects.open().filter(unique_key=unregister_key(host, host_vm_id)).exists():
@@ -269,7 +271,7 @@ class LetGoHandler(VerbHandler):
         sent = int(claim.job.payload.get("sent", 0))
         with driver_of(placement.host) as driver:
             seen = driver.read_vm(placement.host_vm_id)
-            if placements.mark_in(seen.name) != placement.mark:
+            if mark_of(seen.name) != placement.mark:
                 return Done(
                     message=f"It is {seen.name} on {placement.host.name}, and not ours any more.",
                     result={"name": vm.name, "host_name": seen.name},

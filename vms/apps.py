@@ -23,12 +23,15 @@ class VmsConfig(AppConfig):
             revocations,
             verbs,
         )
+        from vms.residue.handlers import CheckHandler, FixHandler
 
         handlers.register("vm.create", creation.CreateHandler())
         handlers.register("vm.delete", ending.DeleteHandler())
         handlers.register("placement.settle", ending.SettleHandler())
         handlers.register("vm.adopt", adoption.AdoptHandler())
         handlers.register("vm.let_go", adoption.LetGoHandler())
+        handlers.register("placement.check", CheckHandler())
+        handlers.register("residue.fix", FixHandler())
         for kind, handler in verbs.HANDLERS.items():
             handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")

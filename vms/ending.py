@@ -22,6 +22,7 @@ from vms import placements
 from vms.handling import VMHandler, again_later, looks, went_on
 from vms.lifecycle import move, note_problem
 from vms.models import Lease, Placement, VirtualMachine
+from vms.residue import noting
 from vms.states import MOVES, State
 
 if TYPE_CHECKING:
@@ -195,7 +196,9 @@ class RemovalHandler(VMHandler):
         assert placement is not None
         with driver_of(placement.host) as driver:
             try:
-                if driver.status(placement.host_vm_id).state not in {"stopped", "suspended"}:
+                state = driver.status(placement.host_vm_id).state
+                noting.before_delete(placement, driver)
+                if state not in {"stopped", "suspended"}:
                     claim.note("Stopping.", progress=20)
                     with claim.sending():
                         driver.stop(placement.host_vm_id, force=True)

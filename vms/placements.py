@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,11 @@ from hosts import capacity, ownership
 from hosts.capacity import Size
 from hosts.models import RESOURCES, Host, HostCapacity
 from jobs import bell
-from orchestrator.db.ids import CROCKFORD, MARK_LENGTH
 from vms import quarantine
 from vms.lifecycle import PLACER
 from vms.models import Placement
 from vms.requests import slug
+from vms.residue import noting, recording
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,16 +26,19 @@ if TYPE_CHECKING:
     from vms.models import VirtualMachine
 
 
-MARK = re.compile(rf"-([{CROCKFORD}]{{{MARK_LENGTH}}})\Z")
-
-
 def close(
-    placement: Placement, outcome: str, *, failed: bool = False, keep_current: bool = False
+    placement: Placement,
+    outcome: str,
+    *,
+    failed: bool = False,
+    keep_current: bool = False,
+    let_go: bool = False,
 ) -> bool:
     """Close `placement` and release its charge; return whether this call did it.
 
-    One conditional UPDATE decides: one row changed = released, none = somebody did it already.
-    Locks the host's capacity first, as the recording of an inventory does.
+    What its VM left on the host is looked for afterwards, unless it stays there by intent
+    (`let_go`). One conditional UPDATE decides: one row changed = released, none = somebody did it
+    already. Locks the host's capacity first, as the recording of an inventory does.
     """
     with transaction.atomic():
         if failed:  # it may put the host into quarantine, and hosts are locked first
@@ -51,6 +53,8 @@ def close(
             placement.refresh_from_db()  # a resize may have changed its size meanwhile
             capacity.release(placement.host_id, placement.size)
             bell.ring_tick(PLACER)
+            if not let_go:
+                recording.on_closed(placement)
             if failed:
                 quarantine.note_failure(placement)
     return bool(closed)
@@ -109,19 +113,13 @@ def let_go(placement: Placement, remote: RemoteVM) -> bool:
     `remote` is the VM as its host shows it now: it must not carry our mark any more.
     """
     with transaction.atomic():
-        if not close(placement, "It was let go.", keep_current=placement.current):
+        if not close(placement, "It was let go.", keep_current=placement.current, let_go=True):
             return False
         Placement.objects.filter(pk=placement.pk).update(
             let_go_at=Now(), host_name=remote.name[:200]
         )
         ownership.disown(placement.host_id, remote)
     return True
-
-
-def mark_in(host_name: str) -> str:
-    """Return the mark that a name on a host ends with, or nothing."""
-    found = MARK.search(host_name)
-    return found[1] if found else ""
 
 
 def name_on_host(vm: VirtualMachine, mark: str) -> str:
@@ -135,7 +133,11 @@ def note_host_name(placement: Placement, host_name: str) -> None:
 
 
 def note_sending(placement: Placement) -> None:
-    """Store that the create call is about to be sent, by the database's clock."""
+    """Store that the create call is about to be sent, by the database's clock.
+
+    Also what is on the host before: the receipt compares with that after the VM's end.
+    """
+    noting.before_create(placement)
     Placement.objects.filter(pk=placement.pk).update(create_sent_at=Now())
     placement.refresh_from_db(fields=["create_sent_at"])
 

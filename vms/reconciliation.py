@@ -5,6 +5,7 @@ Level-triggered: it looks at what is, not at news.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -19,7 +20,9 @@ from jobs.queueing import hurry, request_cancel
 from orchestrator.refusals import Conflict
 from vms import adoption, ending, observation, placements
 from vms.lifecycle import PLACER, move
+from vms.marks import mark_of
 from vms.models import Placement, VirtualMachine
+from vms.residue import recording as residue
 from vms.states import AT_REST, MOVES, State
 
 if TYPE_CHECKING:
@@ -36,7 +39,11 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
 
     Runs in the transaction that records the list, after it locked the host's capacity.
     """
-    listed = {mark: vm for vm in listing.inventory.vms if (mark := placements.mark_in(vm.name))}
+    by_id = {vm.id: vm for vm in listing.inventory.vms}
+    listed: dict[str, list[RemoteVM]] = defaultdict(list)
+    for vm in listing.inventory.vms:
+        if mark := mark_of(vm.name):
+            listed[mark].append(vm)
     ours = {
         placement.mark: placement
         for placement in Placement.objects.filter(host=host, mark__in=listed)
@@ -45,10 +52,14 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
     }
     claimed: set[str] = set()
     for mark, placement in ours.items():
-        if _match(placement, listed[mark], listing):
-            claimed.add(listed[mark].id)
+        followed = [vm for vm in listed[mark] if vm.id == placement.host_vm_id]
+        if not followed and placement.plain_name and placement.host_vm_id in by_id:
+            continue  # it is there, by its id: see below
+        remote = (followed or listed[mark])[0]
+        if _match(placement, remote, listing):
+            claimed.add(remote.id)
     # An adopted VM may not carry its mark yet: its id on the host says that it is ours.
-    others = {vm.id: vm for vm in listing.inventory.vms if vm.id not in claimed}
+    others = {pk: vm for pk, vm in by_id.items() if pk not in claimed}
     unmarked = list(
         Placement.objects.open()
         .filter(host=host, host_vm_id__in=others)
@@ -70,6 +81,7 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
     )
     for placement in lacking:
         _lacks(placement, listing)
+    residue.on_listing(host, listing)
     return claimed
 
 
@@ -84,7 +96,11 @@ def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
         return True  # the list is older than the end: it says nothing
     stray = placement.closed_at is not None or not placement.current
     if not placements.adopt(placement, remote.id):
-        return False  # a second VM with this mark: not the one that we follow
+        # Another VM with this mark is not the one that we follow, which the list lacks. It keeps no
+        # end from being proven: it is told of as left over (`vms.residue`).
+        if placement.closed_at is None:
+            _lacks(placement, listing)
+        return False
     if stray:
         log.warning("vm.stray", mark=placement.mark, host=placement.host.name)
         ending.remove_stray(placement)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from accounts.actors import Actor
+    from accounts.models import User
     from hosts.models import Host
     from vms.models import Grant, Placement, Template
 
@@ -90,7 +91,7 @@ def request_vm(
             start=template.start if start is None else start,
             lease_seconds=checked_lease(template, grant, lease_seconds),
             priority=priority,
-            share=grant.role or _heaviest_role(actor),
+            share=grant.role or heaviest_role(actor.user),
             waits_until=timezone.now() + timedelta(seconds=maximum_wait_seconds),
             clone_of=source.host_name if source else template.clone_of,
             wanted_host=source.host if source else host,
@@ -162,9 +163,9 @@ def slug(name: str, length: int = 40) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:length].strip("-") or "vm"
 
 
-def _heaviest_role(actor: Actor) -> Role | None:
-    """Return the role on whose share a direct grant counts."""
-    return Role.objects.of(actor.user_id).order_by("-weight", "pk").first()  # type: ignore[arg-type]
+def heaviest_role(user: User | None) -> Role | None:
+    """Return the role on whose share what an account has by a direct grant counts."""
+    return Role.objects.of(user.pk).order_by("-weight", "pk").first() if user else None
 
 
 def _free_name(template: Template) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import adoption, draining, machines, queue, templates, verbs
+from vms.views import adoption, draining, machines, queue, residue, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -21,6 +21,9 @@ urlpatterns = [
     path("quotas/<uuid:id>/edit/", queue.edit_quota, name="edit-quota"),
     path("quotas/<uuid:id>/remove/", queue.remove_quota, name="remove-quota"),
     path("hosts/<uuid:id>/adopt/", adoption.adopt, name="adopt"),
+    path("residues/", residue.residue_list, name="residues"),
+    path("residues/<uuid:id>/fix/", residue.fix, name="fix-residue"),
+    path("residues/<uuid:id>/check/", residue.check, name="check-residue"),
     path("vms/", machines.vm_list, name="list"),
     path("vms/new/", machines.new, name="new"),
     path("vms/<uuid:id>/", machines.detail, name="detail"),

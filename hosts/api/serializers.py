@@ -120,6 +120,7 @@ class HostVMOutput(Output):
     memory_mib = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
     ip_address = serializers.CharField()
+    home = serializers.CharField(help_text="The folder of its files; empty if not told.")
     claimed = serializers.BooleanField(help_text="Ours; everything else is foreign.")
     seen_at = serializers.DateTimeField()
 

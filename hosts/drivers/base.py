@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
 from .addresses import normalise_fingerprint as normalise_fingerprint
 from .addresses import normalise_url as normalise_url
+from .errors import ErrorKind as ErrorKind
+from .errors import HostError as HostError
 from .values import Architecture as Architecture
 from .values import CachedImage as CachedImage
 from .values import CreateAnswer as CreateAnswer
@@ -32,71 +33,6 @@ from .values import VMType as VMType
 
 MACOS_GUEST_LIMIT = 2
 """macOS guests that may run at once on one Mac with Apple silicon (contract 3.1)."""
-
-
-class ErrorKind(StrEnum):
-    """Why a call to a host did not work. Each kind has one cause and one thing to do about it."""
-
-    NAME_NOT_FOUND = "name_not_found"
-    REFUSED = "refused"
-    TIMEOUT = "timeout"
-    TLS_UNTRUSTED = "tls_untrusted"
-    CREDENTIALS = "credentials"
-    NOT_DEVOPS = "not_devops"
-    UNSUPPORTED_VERSION = "unsupported_version"
-    BAD_ANSWER = "bad_answer"
-    NOT_FOUND = "not_found"
-    REJECTED = "rejected"
-    """The host understood and said no: any 4xx that has no kind of its own."""
-    HOST_FAILED = "host_failed"
-    """5xx."""
-    TOO_LARGE = "too_large"
-    DISCONNECTED = "disconnected"
-    """The connection was made and then lost."""
-
-
-_PERMANENT = frozenset(
-    {
-        ErrorKind.TLS_UNTRUSTED,
-        ErrorKind.CREDENTIALS,
-        ErrorKind.NOT_DEVOPS,
-        ErrorKind.UNSUPPORTED_VERSION,
-        ErrorKind.NOT_FOUND,
-        ErrorKind.REJECTED,
-        ErrorKind.TOO_LARGE,
-    }
-)
-
-
-class HostError(Exception):
-    """A call to a host did not work.
-
-    `message` is a sentence for people that says what to do and holds no secret. `permanent` means
-    that sending the same again is useless until somebody changes something. `outcome_unknown` means
-    that the host may have done what it was asked to (principle 4: unknown is not failed).
-    `fingerprint` comes with TLS_UNTRUSTED: the SHA-256 of the certificate that was shown.
-    """
-
-    def __init__(
-        self,
-        kind: ErrorKind,
-        message: str,
-        *,
-        permanent: bool | None = None,
-        outcome_unknown: bool = False,
-        fingerprint: str | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
-        self.permanent = kind in _PERMANENT if permanent is None else permanent
-        self.outcome_unknown = outcome_unknown
-        self.fingerprint = fingerprint
-        self.status = status
-
-    def __str__(self) -> str:
-        return self.message
 
 
 @dataclass(frozen=True)
@@ -139,6 +75,8 @@ class Limits:
     """Logs and the reverse proxy, which a person waits for."""
     max_log_bytes: int = 1024 * 1024
     """What is kept of a log: its end."""
+    measure_seconds: float = 10
+    """Adding up the size of a folder."""
     execute_margin_seconds: float = 15
     """Added to the time that the command itself is given."""
     max_answer_bytes: int = 32 * 1024 * 1024
@@ -228,11 +166,14 @@ class Driver(Protocol):
     def delete_snapshots(self, vm_id: str) -> None:
         """Delete all snapshots of a VM."""
 
-    def register(self, path: str, name: str, new_id: bool) -> RemoteVM:
+    def register(self, path: str, name: str, new_id: bool, user: str = "") -> RemoteVM:
         """Put a VM of the host's disk on its list, under its own name without `name`."""
 
     def unregister(self, vm_id: str) -> None:
         """Take a stopped VM off the host's list; it stays on the disk."""
+
+    def folder_size(self, path: str, user: str) -> int | None:
+        """MiB that a folder of the host's disk takes; None when the host tells of no such one."""
 
     def read_job(self, job_id: str) -> HostJob:
         """A host job; NOT_FOUND when the host does not know it (any more)."""

@@ -53,6 +53,8 @@ class RemoteVM:
     disk_gib: int
     ip_address: str | None
     user: str
+    home: str = ""
+    """The folder of its files (its bundle), without a slash at the end; empty if not told."""
 
 
 @dataclass(frozen=True)

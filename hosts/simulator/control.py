@@ -21,8 +21,8 @@ Keys of a PATCH, all optional:
 ``renames_running``        whether a VM that is not stopped may get another name
 ``drop_events``            end the connections of the events hub
 ``vms``                    the whole list of VMs: ``{name, state, cpus, memory (MiB), disk (GiB),
-                           type, os, ip, id}``; only ``name`` is needed. A VM that is there already
-                           (same id, or same name) is changed and stays the same VM
+                           type, os, ip, id, home}``; only ``name`` is needed. A VM that is there
+                           already (same id, or same name) is changed and stays the same VM
 =========================  ========================================================================
 
 Nothing is changed when any value is wrong: the answer is 400 with a sentence.
@@ -107,6 +107,7 @@ def _vm_record(vm: VM) -> dict[str, Any]:
         "type": vm.type,
         "os": vm.os,
         "ip": vm.ip,
+        "home": vm.bundle,
     }
 
 
@@ -185,7 +186,7 @@ def _checked_vm(row: Any) -> dict[str, Any]:
                 checked[key] = _one_of(key, value, _VM_STATES)
             case "type":
                 checked[key] = _one_of(key, value, _VM_TYPES)
-            case "id" | "name" | "os" | "ip":
+            case "id" | "name" | "os" | "ip" | "home":
                 if not isinstance(value, str):
                     raise ValueError(f"“{key}” of a VM must be a string.")
                 checked[key] = value
@@ -239,6 +240,7 @@ def _replace_vms(host: Host, rows: list[dict[str, Any]]) -> None:
         for key, value in row.items():
             if key not in ("id", "state", "ip"):
                 setattr(vm, key, value)
+        host.bundles.pop(vm.bundle, None)
         kept[vm.id] = vm
         pairs.append((row, vm))
     for vm in [vm for vm in host.vms.values() if vm.id not in kept]:

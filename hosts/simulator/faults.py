@@ -13,7 +13,10 @@ from hashlib import blake2b
 from typing import Any
 
 REQUEST_KINDS = frozenset(
-    {"slow", "error500", "badjson", "wrongtype", "latecreate", "authexpired"},
+    {
+        *("slow", "error500", "badjson", "wrongtype", "latecreate", "authexpired"),
+        *("keepbundle", "keepname"),
+    },
 )
 HOST_KINDS = frozenset({"refuse", "hang", "losejob", "failcreate", "clockskew"})
 KINDS = REQUEST_KINDS | HOST_KINDS

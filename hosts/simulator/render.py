@@ -20,7 +20,6 @@ from hosts.simulator.world import (
 
 DEVOPS_VERSION = "1.0.5"
 DESKTOP_VERSION = "20.4.0"
-HOME = "/Users/parallels/Parallels"
 CACHE_FOLDER = "/Users/parallels/.prldevops/cache"
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """How the original prints a time that was never set."""
@@ -123,7 +122,7 @@ _FIXED: dict[str, Any] = {
 
 def vm_record(host: Host, vm: VM) -> dict[str, Any]:
     """Return a ParallelsVM (contract 2.3, 8.18), without what an orchestrator adds."""
-    folder = bundle(vm)
+    folder = vm.bundle
     record: dict[str, Any] = {"ID": vm.id}
     if vm.ip:
         record["internal_ip_address"] = vm.ip
@@ -175,11 +174,6 @@ def vm_record(host: Host, vm: VM) -> dict[str, Any]:
         },
     }
     return record
-
-
-def bundle(vm: VM) -> str:
-    """Return the path of a VM on its host's disk."""
-    return f"{HOME}/{vm.name}.{'macvm' if vm.type == APPLE_VM else 'pvm'}"
 
 
 def _mac(vm: VM) -> str:

@@ -1,4 +1,4 @@
-"""What survives a restart with ``--state FILE``: VMs with their snapshots, jobs, cached images.
+"""What survives a restart with ``--state FILE``: VMs with snapshots, bundles, jobs, cached images.
 
 The file is looked at for changes every half second and written whole, under another name first, so
 that whoever kills the process finds the old state or the new one. It holds no secret: the logins of
@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hosts.simulator import machines, render
+from hosts.simulator import machines
 from hosts.simulator.world import APPLE_VM, VM, CachedImage, Host, Job, Snapshot, World
 
 SAVE_SECONDS = 0.5
@@ -170,9 +170,9 @@ class _HostState:
         if not isinstance(record, dict):
             raise ValueError("a host is not an object")
         self.addresses_given: int = _typed(record, "addresses_given", int)
+        record = {"bundles": [], **record}  # files of before there were any
         self.vms = [self._vm(row) for row in _typed(record, "vms", list)]
-        # A file from before there were any has none.
-        self.bundles = [self._vm(row) for row in _typed({"bundles": [], **record}, "bundles", list)]
+        self.bundles = [self._vm(row) for row in _typed(record, "bundles", list)]
         self.jobs: list[Job] = [_parsed(Job, row) for row in _typed(record, "jobs", list)]
         self.cache: list[CachedImage] = [
             _parsed(CachedImage, row) for row in _typed(record, "cache", list)
@@ -182,7 +182,7 @@ class _HostState:
 
     @staticmethod
     def _vm(row: Any) -> VM:
-        vm: VM = _parsed(VM, row)
+        vm: VM = _parsed(VM, {"home": "", **row} if isinstance(row, dict) else row)
         snapshots = [_parsed(Snapshot, part) for part in _typed(row, "snapshots", list)]
         vm.snapshots = snapshots or None
         if vm.state not in _VM_STATES or vm.type not in ("VM", APPLE_VM):
@@ -193,9 +193,9 @@ class _HostState:
         """Put it into the host, with every change that was under way at its end."""
         host.addresses_given = self.addresses_given
         host.vms = {vm.id: vm for vm in self.vms}
+        host.bundles = {vm.bundle: vm for vm in self.bundles}
         for vm in self.vms:
             machines.place(host, vm, _ARRIVES.get(vm.state, vm.state))
-        host.bundles = {render.bundle(vm): vm for vm in self.bundles}
         host.note_load()
         host.jobs = {job.id: job for job in self.jobs}
         for job in self.jobs:

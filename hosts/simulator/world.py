@@ -31,6 +31,8 @@ IMAGE_DISK_GIB = 64
 
 PACK_SIZE_MIB = 10 * 1024
 MAX_RUNNING_APPLE_VMS = 2
+HOME = "/Users/parallels/Parallels"
+"""The folder of the bundles of VMs."""
 APPLE_VM = "APPLE_VZ_VM"
 
 LOG_LINES = 1000
@@ -66,6 +68,8 @@ class VM:
     os: str = "ubuntu"
     user: str = "parallels"
     description: str = ""
+    home: str = ""
+    """Its bundle, when that is not named after it."""
     ip: str = ""
     booted_at: float = 0.0
     snapshots: list[Snapshot] | None = None
@@ -75,6 +79,11 @@ class VM:
     """Counts state changes; a timer of an older turn has no effect."""
     arrival: asyncio.Future[bool] | None = None
     """Done when the state change under way has ended; false when force or delete cut it short."""
+
+    @property
+    def bundle(self) -> str:
+        """The folder with its files, without a slash at the end."""
+        return self.home or f"{HOME}/{self.name}.{'macvm' if self.type == APPLE_VM else 'pvm'}"
 
     @property
     def disk_used_gib(self) -> float:
@@ -138,10 +147,10 @@ class Host:
     state_method: str = "PUT"
     clock_offset_seconds: float | None = None
     vms: dict[str, VM] = field(default_factory=dict)
+    bundles: dict[str, VM] = field(default_factory=dict)
+    """Folders of VMs that are not registered (any more), by path."""
     jobs: dict[str, Job] = field(default_factory=dict)
     cache: dict[tuple[str, str], CachedImage] = field(default_factory=dict)
-    bundles: dict[str, VM] = field(default_factory=dict)
-    """VMs that lie on its disk without being registered, by their path."""
     counters: Counter[str] | None = None
     draws: dict[str, int] | None = None
     open_requests: set[asyncio.Transport] = field(default_factory=set)
@@ -255,9 +264,25 @@ class Host:
 
     def disk_used_gib(self) -> float:
         """Return the disk in use: the system, what VMs have written, cached images."""
-        written = sum(vm.disk_used_gib for vm in self.vms.values())
+        written = self.written_gib()
         cached = sum(item.size_mib for item in self.cache.values()) / 1024
         return min(self.disk_gib, RESERVED_DISK_GIB + written + cached)
+
+    def written_gib(self) -> float:
+        """Return what all bundles take, those of VMs and those left over."""
+        bundles = {
+            vm.bundle: vm.disk_used_gib for vm in (*self.bundles.values(), *self.vms.values())
+        }
+        return sum(bundles.values())
+
+    def folder_gib(self, path: str) -> float | None:
+        """Return the size of a bundle, or of the folder of all; ``None`` for any other path."""
+        if path == HOME:
+            return self.written_gib()
+        for vm in (*self.vms.values(), *self.bundles.values()):
+            if vm.bundle == path:
+                return vm.disk_used_gib
+        return None
 
     def count(self, kind: str) -> None:
         """Count a request; control shows the numbers."""

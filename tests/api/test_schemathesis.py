@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 115
+OPERATIONS = 118
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -41,7 +41,7 @@ extra-data-sources.responses = false
 error-feedback.enabled = false
 """
 NOUNS = (
-    *("hosts", "sources", "images", "templates", "grants", "vms", "jobs"),
+    *("hosts", "sources", "images", "templates", "grants", "vms", "residues", "jobs"),
     *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas"),
 )
 
@@ -81,6 +81,14 @@ VMS = {
 }
 
 
+# Jobs never run here, so what a VM has left stays, and may be asked to be removed again.
+LEAVES = """
+from django.utils import timezone
+from vms.models import Receipt, Residue
+for number, receipt in enumerate(Receipt.objects.order_by("pk")[:2]):
+    Residue.objects.create(receipt=receipt, kind="bundle", reference=f"/{number}.pvm",
+        detail="A folder is still there.", ours=True, seen_at=timezone.now())
+"""
 ENDS = "from events.models import Delivery; Delivery.objects.filter"
 
 
@@ -127,6 +135,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     for verb in OF_SNAPSHOTS:
         rows = {vm_id: ok(admin.get(f"/vms/{vm_id}/snapshots/"))["results"] for vm_id in vms[verb]}
         vms[verb] = [f"{vm_id}/{row['id']}" for vm_id, (row,) in rows.items()]
+    team.product.manage("shell", "-c", LEAVES)
     # Nobody places them. Bob's own could be cancelled by changes to his rights.
     waiting = [team.ask(client) for client in (admin, admin, team.bob, team.bob)]
     hosts = [host["id"] for host in ok(admin.get("/hosts/"))["results"]]

@@ -15,7 +15,7 @@ from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
 from vms import grants, quotas, requests, templates
-from vms.models import Snapshot
+from vms.models import Placement, Receipt, Residue, Snapshot
 
 
 @dataclass
@@ -86,6 +86,24 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
             vm=vm, host_snapshot_id="{s-1}", with_memory=False, current=True, seen_at=vm.created_at
         )
         quota = quotas.set_quota(root, user=owner, maximum_vms=9)
+        place = Placement.objects.create(
+            vm=vm,
+            host=host,
+            host_name=f"vm-{name}",
+            current=False,
+            closed_at=vm.created_at,
+            cpus=2,
+            memory_mib=1024,
+            disk_gib=10,
+        )
+        residue = Residue.objects.create(
+            receipt=Receipt.objects.create(placement=place, verdict="residue"),
+            kind="bundle",
+            reference="/vm.pvm",
+            detail="The folder /vm.pvm is still there.",
+            ours=True,
+            seen_at=vm.created_at,
+        )
         webhook = Webhook.objects.create(
             owner_id=owner.pk, name=name, url="http://10.0.0.1/", secret="whsec_", cursor=0
         )
@@ -103,6 +121,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
                 "grant": grant.pk,
                 "token": token.pk,
                 "vm": vm.pk,
+                "residue": residue.pk,
                 "snapshot": snapshot.pk,
                 "job": Job.objects.get(subject=vm.subject).pk,
             }

@@ -9,11 +9,16 @@ from django.db.models.functions import Now
 
 from hosts import inventory, removal
 from hosts.models import HostCapacity, HostVM
+from jobs.models import Job
 from orchestrator.refusals import Conflict
-from vms import leases, verbs
+from vms import ending, leases, verbs
 from vms.models import Lease, Placement, Template, VirtualMachine
 
 if TYPE_CHECKING:
+    from django.test import Client
+
+    from accounts.models import User
+    from hosts.models import Host
     from tests.vms.conftest import Pool, Worker
 
 pytestmark = pytest.mark.stores
@@ -85,6 +90,40 @@ def test_a_stray_of_ours_is_deleted_and_a_foreign_vm_is_not(
     worker.until(lambda: pool.simulation.vm_names(number) == ["golden-0123456789abcdef"])
     worker.until(lambda: Placement.objects.get(pk=placement.pk).closed_at)
     assert HostCapacity.objects.get(host=vm.host).cpus_charged == 0
+
+
+def test_the_same_id_on_two_hosts_is_told_on_both_and_on_the_vm_and_does_nothing_else(
+    pool: Pool, vm: VirtualMachine, worker: Worker, client: Client, alice: User
+) -> None:
+    number = number_of(pool, vm)
+    other = pool.hosts[number % 3]
+    copied = pool.simulation.control(number)["vms"]  # with its id, its name and our mark
+    pool.simulation.control(number % 3 + 1, vms=copied)
+    for host in (vm.host, other):
+        inventory.refresh(host)  # type: ignore[arg-type]
+    assert vm.host
+    client.force_login(alice)
+    for host, twin in ((vm.host, other), (other, vm.host)):
+        page = client.get(f"/hosts/{host.pk}/").content.decode()
+        assert 'id="twins"' in page
+        assert f"the same id is on {twin.name}" in page
+    page = client.get(f"/vms/{vm.pk}/").content.decode()
+    assert f"also listed by {other.name}" in page
+    assert 'id="twins"' not in client.get(f"/hosts/{third(pool, vm, other).pk}/").content.decode()
+    # The copy is foreign on its host, whatever becomes of ours.
+    assert HostVM.objects.get(host=other).claimed is False
+    worker.finish(ending.request_delete(pool.bob, vm))
+    inventory.refresh(other)
+    worker.until(lambda: not Job.objects.open().exists())
+    vm.refresh_from_db()
+    assert vm.state == "deleted"
+    assert pool.simulation.vm_names(number) == []
+    assert pool.simulation.vm_names(number % 3 + 1) == [copied[0]["name"]]
+    assert 'id="twins"' not in client.get(f"/vms/{vm.pk}/").content.decode()
+
+
+def third(pool: Pool, vm: VirtualMachine, other: Host) -> Host:
+    return next(host for host in pool.hosts if host.pk not in (vm.host_id, other.pk))
 
 
 @pytest.mark.parametrize(

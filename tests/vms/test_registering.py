@@ -53,7 +53,7 @@ def test_a_foreign_vm_leaves_the_list_and_comes_back(
     assert job.result == {"host_vm_id": vm_id, "name": "silver"}
     assert (golden(host).name, golden(host).claimed) == ("silver", False)
     job = worker.finish(registering.register(pool.alice, host, path=PATH))
-    assert (job.state, "no machine at" in job.error) == ("failed", True)
+    assert (job.state, "registered already" in job.error) == ("failed", True)
 
 
 def test_a_copy_gets_another_id(pool: Pool, worker: Worker, host: Host) -> None:

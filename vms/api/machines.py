@@ -60,7 +60,10 @@ class VMView(ApiView):
             VirtualMachine.objects.visible_to(self.actor)
             .for_page()
             .defer("host__password", "host__api_key")
-            .prefetch_related(Prefetch("placements", current, to_attr="current_placements"))
+            .prefetch_related(
+                Prefetch("placements", current, to_attr="current_placements"),
+                Prefetch("placements", Placement.objects.ended(), to_attr="ended_placements"),
+            )
         )
 
 

@@ -21,6 +21,7 @@ from orchestrator.api.serializers import (
     Whole,
 )
 from vms import queue
+from vms.api.receipts import ReceiptOutput
 from vms.models import Grant, LeaseEnd, Template, VirtualMachine
 from vms.states import State
 
@@ -204,6 +205,7 @@ class VMOutput(Output):
     created_at = serializers.DateTimeField()
     changed_at = serializers.DateTimeField()
     ended_at = serializers.DateTimeField(allow_null=True)
+    receipt = ReceiptOutput(allow_null=True, help_text="Null until it ended and was looked at.")
 
     def get_host_name(self, vm: VirtualMachine) -> str | None:
         current = getattr(vm, "current_placements", [])  # prefetched

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import adoption, draining, machines, queue, snapshots, templates
+from vms.api import adoption, draining, machines, queue, residue, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -22,6 +22,9 @@ urlpatterns = [
     route("quotas/", queue.QuotaList, "quotas"),
     route("quotas/<uuid:id>/", queue.QuotaItem, "quota"),
     route("hosts/<uuid:id>/adopt/", adoption.HostAdopt, "host-adopt"),
+    route("residues/", residue.ResidueList, "residues"),
+    route("residues/<uuid:id>/fix/", residue.ResidueFix, "residue-fix"),
+    route("residues/<uuid:id>/check/", residue.ResidueCheck, "residue-check"),
     route("vms/", machines.VMList, "vms"),
     route("vms/<uuid:id>/", machines.VMItem, "vm"),
     route("vms/<uuid:id>/placement/", machines.VMPlacement, "vm-placement"),

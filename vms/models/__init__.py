@@ -13,6 +13,9 @@ from vms.models.machines import VirtualMachineQuerySet as VirtualMachineQuerySet
 from vms.models.queueing import QueueState as QueueState
 from vms.models.queueing import Quota as Quota
 from vms.models.queueing import QuotaQuerySet as QuotaQuerySet
+from vms.models.residue import Receipt as Receipt
+from vms.models.residue import Residue as Residue
+from vms.models.residue import ResidueQuerySet as ResidueQuerySet
 from vms.models.templates import Grant as Grant
 from vms.models.templates import GrantQuerySet as GrantQuerySet
 from vms.models.templates import LeaseEnd as LeaseEnd

@@ -19,6 +19,7 @@ from vms.states import State
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+    from vms.models.residue import Receipt
 
 
 class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
@@ -138,6 +139,14 @@ class VirtualMachine(BaseModel):
         )
 
     @property
+    def receipt(self) -> Receipt | None:
+        """The receipt of where it was last; a query unless `ended_placements` are prefetched."""
+        ended = getattr(self, "ended_placements", None)
+        if ended is None:
+            ended = self.placements.ended()[:1]
+        return ended[0].receipt if ended else None
+
+    @property
     def subject(self) -> str:
         return f"vm:{self.pk}"
 
@@ -150,6 +159,15 @@ class PlacementQuerySet(models.QuerySet["Placement"]):
     def open(self) -> PlacementQuerySet:
         """Return placements that hold a charge."""
         return self.filter(closed_at=None)
+
+    def ended(self) -> PlacementQuerySet:
+        """Return placements whose receipt is written, newest first, with it and what is left."""
+        return (
+            self.filter(receipt__checked_at__isnull=False)
+            .select_related("receipt")
+            .prefetch_related("receipt__residues__job")
+            .order_by("-id")
+        )
 
 
 class Placement(BaseModel):

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
+from hosts import inventory
 from jobs import batches
 from jobs.models import Job, JobLine
 from orchestrator.refusals import Forbidden
@@ -25,9 +26,11 @@ from vms.states import MOVES, OFFERED, State
 if TYPE_CHECKING:
     from accounts.actors import Actor
     from orchestrator.web.pages import PageRequest
+    from vms.models import Placement
 
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 SHOWN_COMMANDS = 3
+SECRETS = ("host__password", "host__api_key")
 
 
 def vm_of(request: PageRequest, id: UUID, *, use: bool = True) -> VirtualMachine:
@@ -83,16 +86,19 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
     vm = vm_of(request, id, use=False)
     jobs = Job.objects.visible_to(request.actor).about(vm.subject).for_page().order_by("-pk")
     running = jobs.open().first()
+    placement = vm.placements.filter(current=True).select_related("host", "image").first()
     context = {
         "vm": vm,
         "can": _actions(request.actor, vm),
         "place": queue.places().get(vm.pk) if vm.state == State.PENDING else None,
-        "placement": vm.placements.filter(current=True).select_related("host", "image").first(),
+        "placement": placement,
+        "twins": _twins(placement),
         "attempts": vm.placements.select_related("host").order_by("pk"),
         "job": running,
         "lines": JobLine.objects.filter(job=running).order_by("-pk")[:8] if running else (),
         "commands": jobs.filter(kind="vm.execute")[:SHOWN_COMMANDS],
         "jobs": jobs[:12],
+        "ended": vm.placements.ended().select_related("host").defer(*SECRETS),
         "snapshots": as_tree(vm.snapshots.order_by("pk")),
         "command_form": ExecuteForm(),
         "audit": AuditEvent.objects.visible_to(request.actor)
@@ -100,6 +106,14 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         .order_by("-pk")[:12],
     }
     return pages.render(request, "vms/detail.html", context, partial="live")
+
+
+def _twins(placement: Placement | None) -> list[str]:
+    """Return the names of other hosts that list a VM with the id that this one has on its host."""
+    if placement is None or placement.closed_at or not placement.host_vm_id:
+        return []
+    found = inventory.listed_elsewhere(placement.host_id, placement.host_vm_id)
+    return found.get(placement.host_vm_id, [])
 
 
 def _actions(actor: Actor, vm: VirtualMachine) -> set[str]:

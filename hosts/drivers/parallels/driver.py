@@ -27,7 +27,7 @@ from hosts.drivers.base import (
     VMStatus,
 )
 
-from . import calls, events, hostcalls
+from . import bundles, calls, events, hostcalls
 from .calls import Call
 from .session import Conversation, Session
 from .tokens import tokens
@@ -120,11 +120,14 @@ class ParallelsDriver:
     def delete_snapshots(self, vm_id: str) -> None:
         self._call(calls.delete_snapshots(vm_id, self._limits))
 
-    def register(self, path: str, name: str, new_id: bool) -> RemoteVM:
-        return self._call(hostcalls.register(path, name, new_id, self._limits))
+    def register(self, path: str, name: str, new_id: bool, user: str = "") -> RemoteVM:
+        return self._call(hostcalls.register(path, name, new_id, user, self._limits))
 
     def unregister(self, vm_id: str) -> None:
         self._call(hostcalls.unregister(vm_id, self._limits))
+
+    def folder_size(self, path: str, user: str) -> int | None:
+        return self._call(bundles.folder_size(path, user, self._limits))
 
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))

@@ -35,7 +35,7 @@ def delete_cached(catalog_id: str, version: str, limits: Limits) -> Call[None]:
     )
 
 
-def register(path: str, name: str, new_id: bool, limits: Limits) -> Call[RemoteVM]:
+def register(path: str, name: str, new_id: bool, user: str, limits: Limits) -> Call[RemoteVM]:
     return Call(
         "register the VM",
         "POST",
@@ -45,6 +45,7 @@ def register(path: str, name: str, new_id: bool, limits: Limits) -> Call[RemoteV
         body={
             "path": path,
             **({"machine_name": name} if name else {}),
+            **({"owner": user} if user else {}),
             "regenerate_source_uuid": new_id,
         },
         changes_state=True,

@@ -41,6 +41,7 @@ _MIB_PER_UNIT = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt])i?b?", re.IGNORECASE)
 _DISK = re.compile(r"hdd\d+")
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})")
+MAX_PATH = 1024  # bytes, of macOS
 _OLDEST, _TOO_NEW = (0, 9), (2, 0)
 
 
@@ -197,7 +198,16 @@ def _vm(node: Node) -> RemoteVM:
         disk_gib=_whole(machine, math.ceil(sum(_size_mib(disk) for disk in disks) / 1024)),
         ip_address=_address(node),
         user=node.text("user", ""),
+        home=_home(node),
     )
+
+
+def _home(node: Node) -> str:
+    """The VM's folder; empty when it is told in no form that can be sent back as it is."""
+    home = node.text("Home", "", limit=None)
+    fits = home.startswith("/") and home == node.values["Home"]
+    fits = fits and len(home.encode()) <= MAX_PATH
+    return home.rstrip("/") if fits else ""
 
 
 def _size_mib(node: Node) -> float:

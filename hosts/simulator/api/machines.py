@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from hosts.simulator import auth, guest, render
+from hosts.simulator import auth, bundles, guest, render
 from hosts.simulator import machines as work
 from hosts.simulator.api.routing import MODERN_METHOD, Handler, route
 from hosts.simulator.wire import Answer, DropError, Fields, RefusedError, Request
@@ -245,7 +245,7 @@ for _verb in ("stop", *work.STATE_VERBS):
 async def delete(request: Request) -> Answer:
     """Remove a VM; a running one only with ``?force=true``."""
     force = request.query.get("force", "").lower() == "true"
-    work.delete(request.host, machine(request), force=force)
+    bundles.remove(request.host, machine(request), force=force)
     return Answer(202)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hosts.simulator import auth, cached, render
 from hosts.simulator.api.routing import route
 from hosts.simulator.wire import Answer, RefusedError, Request, UnauthorizedError, rfc3339
+from hosts.simulator.world import HOME
 
 
 @route("GET", "", "root", public=True)
@@ -73,14 +74,14 @@ async def diskspace(request: Request) -> Answer:
     """Return sizes of folders in MB."""
     host = request.host
     fields = await request.fields(required=False)
-    written = int(sum(vm.disk_used_gib for vm in host.vms.values()) * 1024)
     body: dict[str, object] = {
         "cache_folder_size": sum(item.size_mib for item in host.cache.values()),
-        "parallels_home_size": written,
-        "prl_home_path": render.HOME,
+        "parallels_home_size": int(host.written_gib() * 1024),
+        "prl_home_path": HOME,
     }
-    if fields.text("folder_path"):
-        body["given_path_size"] = written
+    given = host.folder_gib(fields.text("folder_path").rstrip("/"))
+    if given is not None:  # a folder that is not there is left out, as Go does with what is unset
+        body["given_path_size"] = int(given * 1024)
     return Answer(200, body)
 
 

@@ -298,6 +298,56 @@ def test_delete_takes_an_empty_answer(host: Any, reply: Any) -> None:
     assert host.paths()[-1] == "DELETE /api/machines/a?force=true"
 
 
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        ({"given_path_size": 5120.4}, 5121),
+        ({"given_path_size": 0}, 0),
+        ({"parallels_home_size": 9}, None),
+        ({"given_path_size": None}, None),
+    ],
+)
+def test_a_folder_is_measured_as_its_account(host: Any, body: Any, size: int | None) -> None:
+    host.answer("POST", "/v1/config/diskspace", body)
+    assert driver_of(host).folder_size("/Users/ci/Parallels/a.pvm", "ci") == size
+    assert host.seen[-1].body == {"folder_path": "/Users/ci/Parallels/a.pvm", "username": "ci"}
+
+
+@pytest.mark.parametrize("size", [-1, "5", [5], True])
+def test_a_size_that_is_none_is_refused(host: Any, size: Any) -> None:
+    host.answer("POST", "/v1/config/diskspace", {"given_path_size": size})
+    with pytest.raises(HostError) as caught:
+        driver_of(host).folder_size("/a", "")
+    assert caught.value.kind is ErrorKind.BAD_ANSWER
+
+
+def test_a_folder_is_registered_under_a_name(host: Any, vm_json: dict[str, Any]) -> None:
+    host.answer("POST", "/machines/register", vm_json)
+    assert driver_of(host).register("/Users/ci/a.pvm", "a", False, "ci").id == vm_json["ID"]
+    assert host.seen[-1].body == {
+        "path": "/Users/ci/a.pvm",
+        "machine_name": "a",
+        "owner": "ci",
+        "regenerate_source_uuid": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("home", "read"),
+    [
+        ("/Users/ci/Parallels/a.pvm/", "/Users/ci/Parallels/a.pvm"),
+        ("/Users/ci/a.macvm", "/Users/ci/a.macvm"),
+        ("relative/a.pvm", ""),
+        ("/" + "ä" * 600, ""),
+        ("/a\x00b", ""),
+        (None, ""),
+    ],
+)
+def test_the_folder_of_a_vm(host: Any, vm_json: dict[str, Any], home: Any, read: str) -> None:
+    host.answer("GET", "/machines/a", vm_json | {"Home": home})
+    assert driver_of(host).read_vm("a").home == read
+
+
 def test_state_verbs_fall_back_to_get_and_remember_it(host: Any, reply: Any) -> None:
     host.route("PUT", "/machines/a/start", reply(405, content=b"", content_type=""))
     host.answer("GET", "/machines/a/start", {"id": "a", "operation": "Start", "status": "Success"})

@@ -28,6 +28,7 @@ VM = {
     "Type": "VM",
     "OS": "linux",
     "user": "ci",
+    "Home": "/Users/ci/Parallels/a.pvm/",
     "internal_ip_address": "10.0.0.1",
     "Hardware": {"cpu": {"cpus": 2}, "memory": {"size": "2048Mb"}, "hdd0": {"size": "1024Mb"}},
     "Network": {"ipAddresses": [{"ip": "10.0.0.1"}]},

@@ -160,8 +160,15 @@ def test_cache_fills_and_empties(sim: Any) -> None:
 
 
 def test_diskspace(sim: Any) -> None:
-    record = sim.call("POST", "/config/diskspace", headers={}, json={"folder_path": "/x"}).json()
-    assert record["parallels_home_size"] == record["given_path_size"] == 2 * 10 * 1024 // 4
+    def sizes(path: str) -> tuple[int, int | None]:
+        body = {"folder_path": path}
+        record = sim.call("POST", "/config/diskspace", headers={}, json=body).json()
+        return record["parallels_home_size"], record.get("given_path_size")
+
+    one = 10 * 1024 // 4
+    assert sizes("/x") == (2 * one, None)
+    home = next(vm["home"] for vm in sim.look()["vms"])
+    assert sizes(home) == sizes(f"{home}/") == (2 * one, one)
 
 
 # -- reading VMs -----------------------------------------------------------------------------
