@@ -344,6 +344,7 @@ CELERY_BEAT_SCHEDULE = {
         ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),
         ("place-vms", "vms.tasks.place", 2.0),
+        ("keep-pools", "vms.tasks.keep_pools", 2.0),
         ("watch-leases", "vms.tasks.watch_leases", 1.0),
         ("turn-holds", "hosts.tasks.turn_holds", 2.0),
         ("watch-drains", "vms.tasks.watch_drains", 2.0),

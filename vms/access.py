@@ -91,6 +91,8 @@ def why_not_any_more(vm: VirtualMachine) -> str:
 
     Jobs ask this before each of these steps. Stop and delete are never refused for it.
     """
+    if vm.pool_id and vm.requested_by_id is None:
+        return _why_not_of(vm.template)  # of a warm pool: nobody's yet
     if vm.requested_by is None or not vm.requested_by.is_active:
         return "The account that asked for it was deactivated."
     if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
@@ -100,7 +102,10 @@ def why_not_any_more(vm: VirtualMachine) -> str:
         return "The grant that allowed it was revoked or has expired."
     if grant.role and not grant.role.group.user_set.filter(pk=vm.requested_by.pk).exists():
         return "The role whose grant allowed it was taken away."
-    template = vm.template
+    return _why_not_of(vm.template)
+
+
+def _why_not_of(template: Template) -> str:
     if not Template.objects.live().filter(pk=template.pk).exists():
         return "Its template was revoked."
     if not template.clone_of and not template.images.usable().exists():
@@ -119,10 +124,15 @@ def may_manage(actor: Actor, template: Template) -> bool:
     )
 
 
-def require_manage(actor: Actor, template: Template) -> None:
-    """Raise `NotFound` or `Forbidden` unless the actor may change and grant `template`."""
+def require_seen(actor: Actor, template: Template) -> None:
+    """Raise `NotFound` unless the actor may see `template`."""
     if not Template.objects.visible_to(actor).filter(pk=template.pk).exists():
         raise NotFound("There is no such template.")
+
+
+def require_manage(actor: Actor, template: Template) -> None:
+    """Raise `NotFound` or `Forbidden` unless the actor may change and grant `template`."""
+    require_seen(actor, template)
     if may_manage(actor, template):
         return
     actor.require_scope("templates")

@@ -23,8 +23,8 @@ from vms import access, leases, placements
 from vms.lifecycle import announce, move, note_problem
 from vms.marks import mark_of
 from vms.models import Placement, Template, VirtualMachine
-from vms.requests import MAXIMUM, NAME, checked_lease, checked_name, heaviest_role, name_taken, slug
 from vms.states import AT_REST, State
+from vms.terms import MAXIMUM, NAME, checked_lease, checked_name, heaviest_role, name_taken, slug
 from vms.verbs.asking import ask_in_place, work_key
 from vms.verbs.handling import VerbHandler
 from vms.verbs.resizing import KEEPS_ITS_NAME, MAXIMUM_SENT, RenameHandler

@@ -34,7 +34,7 @@ class VmsConfig(AppConfig):
         handlers.register("residue.fix", FixHandler())
         for kind, handler in verbs.HANDLERS.items():
             handlers.register(kind, handler)
-        handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")
+        handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release", "vm.claim")
         handlers.register_at_once("template.revoke", "grant.revoke", "queue.hold", "queue.release")
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)

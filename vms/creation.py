@@ -250,7 +250,8 @@ class CreateHandler(VMHandler):
             if placement := self.placement_of(vm):
                 quarantine.note_success(placement)
             move(vm, state, expect=[State.CREATING, State.STARTING], problem="")
-            leases.begin(vm)
+            if not vm.pool_id:  # the lease of one that is kept ready begins with its claim
+                leases.begin(vm)
 
         if state == State.RUNNING and vm.start:
             return Again(

@@ -15,7 +15,8 @@ from catalog.forms import RevokeForm
 from catalog.models import Image
 from hosts.forms import MomentField, SearchInput, TagsField
 from hosts.models import Host
-from vms.models import Drain, Grant, LeaseEnd, Template, VirtualMachine
+from vms.models import Drain, Grant, LeaseEnd, Template, VirtualMachine, WarmPool
+from vms.models.pools import LARGEST as LARGEST_POOL
 from vms.states import State
 
 if TYPE_CHECKING:
@@ -396,6 +397,22 @@ class ExecuteForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "uname -a", "spellcheck": "false"}),
     )
     timeout_seconds = DurationField(initial=300, label="Limit", help_text="Such as 30s or 5m.")
+
+
+class WarmPoolForm(forms.Form):
+    """How many VMs of a template are kept ready, and when none is made."""
+
+    size = forms.IntegerField(min_value=0, max_value=LARGEST_POOL, label="VMs")
+    kept = forms.ChoiceField(choices=WarmPool.Kept.choices)
+    quiet_from = forms.TimeField(
+        required=False, label="None is made from", widget=forms.TimeInput(attrs={"type": "time"})
+    )
+    quiet_until = forms.TimeField(
+        required=False,
+        label="until",
+        widget=forms.TimeInput(attrs={"type": "time"}),
+        help_text="Times of day in UTC. Empty: no quiet hours.",
+    )
 
 
 class HoldQueueForm(forms.Form):

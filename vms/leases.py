@@ -21,8 +21,8 @@ from vms import access, verbs
 from vms.ending import end, require_use
 from vms.lifecycle import announce
 from vms.models import Lease, LeaseEnd, Placement, VirtualMachine
-from vms.requests import maximum_lease_seconds
 from vms.states import AT_REST, State
+from vms.terms import maximum_lease_seconds
 
 if TYPE_CHECKING:
     from accounts.actors import Actor

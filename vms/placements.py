@@ -16,8 +16,8 @@ from jobs import bell
 from vms import quarantine
 from vms.lifecycle import PLACER
 from vms.models import Placement
-from vms.requests import slug
 from vms.residue import noting, recording
+from vms.terms import slug
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -12,25 +11,22 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.audit import audit
-from accounts.models import Role
 from jobs import bell
 from jobs.queueing import enqueue
-from orchestrator.refusals import Conflict, Invalid, NotFound
-from vms import access
+from orchestrator.refusals import Invalid, NotFound
+from vms import access, pools
 from vms.lifecycle import PLACER, announce
 from vms.models import VirtualMachine
+from vms.terms import MAXIMUM, checked_lease, checked_name, heaviest_role, name_taken, slug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from accounts.actors import Actor
-    from accounts.models import User
     from hosts.models import Host
-    from vms.models import Grant, Placement, Template
+    from vms.models import Placement, Template
 
-NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 WAITING = "Waiting for a host."
-MAXIMUM = {"cpus": 512, "memory_mib": 16 * 1024 * 1024, "disk_gib": 1024 * 1024}
 
 
 def request_vm(
@@ -99,6 +95,8 @@ def request_vm(
             reason=WAITING,
         )
         vm.desired_state = "running" if vm.start else "stopped"
+        if not source and (claimed := _claim(actor, vm)):
+            return claimed
         vm.create_job = enqueue("vm.create", vm.subject, actor, message=WAITING, parked=True)
         try:
             with transaction.atomic():
@@ -117,55 +115,19 @@ def request_vm(
     return vm
 
 
-def checked_name(name: str) -> str:
-    """Return the name without spaces around it; raises `Invalid`."""
-    name = name.strip()
-    if not NAME.fullmatch(name):
-        raise Invalid.field(
-            "name",
-            "Use 1 to 63 letters, digits, dots, dashes or underscores, "
-            "beginning and ending with a letter or digit.",
-        )
-    return name
-
-
-def name_taken(name: str) -> Conflict:
-    """Return the refusal of a name that another VM has."""
-    return Conflict(
-        f"A VM named {name} exists. Choose another name, or delete that one first.",
-        code="name_taken",
-        errors={"name": ["A VM of this name exists."]},
-    )
-
-
-def checked_lease(template: Template, grant: Grant, wanted: int | None) -> int:
-    """Return how long a lease may be that was asked for, in seconds; raises `Invalid`."""
-    longest = maximum_lease_seconds(template, grant)
-    if wanted is None:
-        return min(template.default_lease_seconds, longest)
-    if not 1 <= wanted <= longest:
-        raise Invalid.field(
-            "lease_seconds", f"This template and your grant allow leases of 1 to {longest} seconds."
-        )
-    return wanted
-
-
-def maximum_lease_seconds(template: Template, grant: Grant | None) -> int:
-    """Return the longest lease that template and grant allow, in seconds."""
-    limits = [template.maximum_lease_seconds]
-    if grant and grant.maximum_lease_seconds:
-        limits.append(grant.maximum_lease_seconds)
-    return min(limits)
-
-
-def slug(name: str, length: int = 40) -> str:
-    """Return `name` as a host takes it: lower-case letters, digits and single dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:length].strip("-") or "vm"
-
-
-def heaviest_role(user: User | None) -> Role | None:
-    """Return the role on whose share what an account has by a direct grant counts."""
-    return Role.objects.of(user.pk).order_by("-weight", "pk").first() if user else None
+def _claim(actor: Actor, wanted: VirtualMachine) -> VirtualMachine | None:
+    """Return a VM of the template's warm pool instead of `wanted`, if one is ready."""
+    try:
+        with transaction.atomic():
+            vm = pools.claim(actor, wanted)
+            if vm is None:
+                return None
+    except IntegrityError:
+        raise name_taken(wanted.name) from None
+    data = {"template": wanted.template.name, "grant": str(vm.grant_id), "ready": True}
+    audit(actor, "vm.requested", vm.subject, vm.name, data=data)
+    announce(vm)
+    return vm
 
 
 def _free_name(template: Template) -> str:

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from vms import draining, leases, placement, revocations
+from vms import draining, leases, placement, pools, revocations
 
 
 @shared_task
 def place() -> None:
     placement.place_pending()
+
+
+@shared_task
+def keep_pools() -> None:
+    pools.keep()
 
 
 @shared_task

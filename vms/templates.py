@@ -16,7 +16,7 @@ from jobs.queueing import record_done
 from orchestrator.refusals import Conflict, Invalid
 from vms import access
 from vms.models import Grant, Template
-from vms.requests import MAXIMUM
+from vms.terms import MAXIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

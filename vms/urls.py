@@ -11,6 +11,7 @@ urlpatterns = [
     path("templates/<uuid:id>/", templates.detail, name="template"),
     path("templates/<uuid:id>/edit/", templates.edit, name="edit-template"),
     path("templates/<uuid:id>/revoke/", templates.revoke, name="revoke-template"),
+    path("templates/<uuid:id>/warm-pool/", templates.warm_pool, name="warm-pool"),
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),

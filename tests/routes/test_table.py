@@ -62,6 +62,7 @@ NOUNS = {
     "vms:edit-quota": "quota",
     "vms:remove-quota": "quota",
     "vms:template": "template",
+    "vms:warm-pool": "template",
     "vms:edit-template": "template",
     "vms:revoke-template": "template",
     "vms:grant": "template",

@@ -10,6 +10,7 @@ from vms.models.machines import PlacementQuerySet as PlacementQuerySet
 from vms.models.machines import Snapshot as Snapshot
 from vms.models.machines import VirtualMachine as VirtualMachine
 from vms.models.machines import VirtualMachineQuerySet as VirtualMachineQuerySet
+from vms.models.pools import WarmPool as WarmPool
 from vms.models.queueing import QueueState as QueueState
 from vms.models.queueing import Quota as Quota
 from vms.models.queueing import QuotaQuerySet as QuotaQuerySet

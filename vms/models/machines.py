@@ -14,6 +14,7 @@ from hosts.capacity import Size
 from hosts.models import Health, Host
 from orchestrator.db.ids import mark
 from orchestrator.db.models import BaseModel
+from vms.models.pools import WarmPool
 from vms.models.templates import Grant, Template
 from vms.states import State
 
@@ -88,6 +89,11 @@ class VirtualMachine(BaseModel):
         "accounts.Role", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     waits_until = models.DateTimeField(null=True)  # given up when no host took it by then
+    # Kept ready for whoever asks; nobody's until then. What it was made from tells it is stale.
+    pool = models.ForeignKey(
+        WarmPool, on_delete=models.SET_NULL, null=True, blank=True, related_name="vms"
+    )
+    made_from = models.CharField(max_length=64, blank=True)
     # The name on hosts of the VM that it is a clone of: its template's, or one that was picked.
     clone_of = models.CharField(max_length=200, blank=True)
     wanted_host = models.ForeignKey(

@@ -22,7 +22,7 @@ from jobs.models import Job
 from jobs.queueing import proceed, request_cancel
 from orchestrator.db.clock import database_now
 from orchestrator.db.models import RowLease
-from vms import access, queue, quotas
+from vms import access, pools, queue, quotas
 from vms.lifecycle import announce, move
 from vms.models import LeaseEnd, Placement, VirtualMachine
 from vms.placement.rules import HostView, Rejection, Score, Wish, could_ever, needs, reject, score
@@ -92,14 +92,17 @@ class Pass:
         )
         self.book = quotas.Book.opened()
         borrowing: list[VirtualMachine] = []
+        warm: list[VirtualMachine] = []
         for number, vm in enumerate(pending):
             if number % 50 == 49 and not RowLease.take(LEASE, self.holder, LEASE_SECONDS):
                 return self.placed
-            if self.book.standing(vm)[0] is Standing.BORROWS:
+            if vm.pool_id:
+                warm.append(vm)
+            elif self.book.standing(vm)[0] is Standing.BORROWS:
                 borrowing.append(vm)  # after all who are within their quotas
             else:
                 self._serve(vm)
-        for vm in borrowing:
+        for vm in (*borrowing, *warm):  # what is to be kept ready takes what nobody wants
             self._serve(vm)
         queue.note_standings(self.standings)
         return self.placed
@@ -121,14 +124,26 @@ class Pass:
                 return
             if vm.state != State.PENDING:
                 return
+            if standing is Standing.WITHIN and not vm.pool_id:
+                self._make_way(wish)
             if standing is Standing.BORROWS:
                 self.waiting[alike] = f"Waiting to borrow beyond its quota: {limit}."
             else:
                 self.waiting[alike] = self._why_waiting(wish)
         # Only those within their quotas are kept a host for.
-        kept = self.schedule.reserve(vm.pk, wish) if standing is Standing.WITHIN else None
+        within = standing is Standing.WITHIN and not vm.pool_id
+        kept = self.schedule.reserve(vm.pk, wish) if within else None
         self.standings.append((vm.pk, kept.at if kept else None))
         _explain_waiting(vm, self.waiting[alike])
+
+    def _make_way(self, wish: Wish) -> None:
+        """Let VMs that are only kept ready go where that makes room for somebody who waits."""
+        full = {
+            host.id: host
+            for host in self.schedule.hosts
+            if (rejection := reject(wish, host)) and rejection.rule == "capacity"
+        }
+        pools.make_way(full, {key: needs(wish, host) for key, host in full.items()})
 
     def _gone_by(self, vm: VirtualMachine) -> datetime | None:
         """Return when `vm` would be gone for certain if it were placed now; None: nobody knows."""

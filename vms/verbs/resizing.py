@@ -15,8 +15,8 @@ from orchestrator.refusals import Conflict, Invalid
 from vms import placements, quotas
 from vms.lifecycle import announce, note_problem
 from vms.models import VirtualMachine
-from vms.requests import MAXIMUM, checked_name, name_taken
 from vms.states import AT_REST, State
+from vms.terms import MAXIMUM, checked_name, name_taken
 from vms.verbs.asking import ask_in_place
 from vms.verbs.handling import VerbHandler
 

@@ -22,8 +22,8 @@ from orchestrator.refusals import Conflict, Invalid, Refusal
 from vms import placements, templates
 from vms.handling import looks, went_on
 from vms.models import Template
-from vms.requests import slug
 from vms.states import State
+from vms.terms import slug
 from vms.verbs.asking import ask_in_place
 from vms.verbs.handling import VerbHandler
 

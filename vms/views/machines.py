@@ -22,6 +22,7 @@ from vms.models import VirtualMachine
 from vms.placement import why_not_host
 from vms.snapshots import as_tree
 from vms.states import MOVES, OFFERED, State
+from vms.terms import maximum_lease_seconds
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -177,7 +178,7 @@ def extend(request: PageRequest, id: UUID) -> HttpResponse:
     context: dict[str, Any] = {
         "vm": vm,
         "form": form,
-        "longest": requests.maximum_lease_seconds(vm.template, vm.grant),
+        "longest": maximum_lease_seconds(vm.template, vm.grant),
     }
     return pages.render(
         request, "vms/extend.html", context, partial="form", status=pages.status_of(form)

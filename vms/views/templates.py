@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db.models import Case, Count, OuterRef, Prefetch, Subquery, Value, When
@@ -16,8 +16,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import revocation
 from accounts.models import AuditEvent
 from orchestrator.web import pages
-from vms import access, grants, templates
-from vms.forms import GrantForm, RevokeForm, TemplateFilters, TemplateForm
+from vms import access, grants, pools, templates
+from vms.forms import GrantForm, RevokeForm, TemplateFilters, TemplateForm, WarmPoolForm
 from vms.models import Grant, Template, VirtualMachine
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         "template": template,
         "may_manage": access.may_manage(request.actor, template),
         "grants": shown,
+        "pool": (pool := pools.pool_of(template)),
+        "ready": pools.ready(pool).count() if pool.size else 0,
         "vms": VirtualMachine.objects.visible_to(request.actor)
         .open()
         .filter(template=template)
@@ -205,4 +207,32 @@ def revoke_grant(request: PageRequest, id: UUID) -> HttpResponse:
     }
     return pages.render(
         request, "vms/revoke.html", context, partial="form", status=pages.status_of(form)
+    )
+
+
+@pages.page
+@form_view
+def warm_pool(request: PageRequest, id: UUID) -> HttpResponse:
+    """Keep VMs of a template ready."""
+    template = _template(request, id, manage=False)
+    request.actor.require("vms.manage_all")
+    pool = pools.pool_of(template)
+    before = {name: getattr(pool, name) for name in ("size", "kept", "quiet_from", "quiet_until")}
+    form = WarmPoolForm(pages.posted(request), initial=before)
+
+    def keep(values: dict[str, Any]) -> Any:
+        ends = values["quiet_from"] is None and values["quiet_until"] is None
+        return pools.set_pool(request.actor, template, **values, clear_quiet=ends)
+
+    if pages.accepted(form, keep):
+        return pages.done(request, _page_of(template), "The warm pool was changed.")
+    context = {
+        "template": template,
+        "form": form,
+        "title": f"Warm pool of {template.name}",
+        "text": "They are ready when somebody asks. They take only room that nobody waits for.",
+        "verb": "Keep them ready",
+    }
+    return pages.render(
+        request, "vms/dialog.html", context, partial="form", status=pages.status_of(form)
     )
