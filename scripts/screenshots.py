@@ -200,9 +200,16 @@ def pages_of(demo: Demo) -> dict[str, str]:
     chat = {"name": "chat", "url": "http://127.0.0.1:1/hook", "kinds": ["vm", "lease.ending"]}
     webhook = demo.post("admin", "/webhooks/", chat)
     demo.post("admin", f"/webhooks/{webhook['id']}/test/", {})
+    quota = demo.post("admin", "/quotas/", {"role": "Developer", "maximum_vms": 20})
+    filtered = {"verb": "vm.take_snapshot", "filter": {"template": "macos-xcode", "open": "true"}}
+    batch = demo.post("admin", "/batches/", filtered, wait=30)
+    template = _id_of(demo, "/templates/", "ubuntu-ci")
+    pool = demo.clients["admin"].patch(f"/templates/{template}/warm-pool/", json={"size": 2})
+    pool.raise_for_status()
     listed = [
         "webhooks",
         "hosts",
+        "queue",
         "images",
         "residues",
         "templates",
@@ -222,12 +229,18 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "host-maintain": f"/hosts/{host}/maintain/",
         "webhook": f"/webhooks/{webhook['id']}/",
         "webhook-new": "/webhooks/new/",
+        "host-logs": f"/hosts/{host}/logs/",
+        "host-proxy": f"/hosts/{host}/reverse-proxy/",
+        "quota": f"/quotas/{quota['id']}/edit/",
+        "batch": f"/jobs/{batch['id']}/",
+        "batch-new": "/jobs/batches/new/?verb=vm.stop&all=on&query=state%3Dopen",
         "host-remove": f"/hosts/{host}/remove/",
         "image": f"/images/{_id_of(demo, '/images/')}/",
         "image-new": "/images/new/",
-        "template": f"/templates/{_id_of(demo, '/templates/', 'ubuntu-ci')}/",
+        "template": f"/templates/{template}/",
+        "template-pool": f"/templates/{template}/warm-pool/",
         "template-new": "/templates/new/",
-        "template-revoke": f"/templates/{_id_of(demo, '/templates/', 'ubuntu-ci')}/revoke/",
+        "template-revoke": f"/templates/{template}/revoke/",
         "vm": f"/vms/{vm}/",
         "vm-waiting": f"/vms/{_id_of(demo, '/vms/', 'store-upload')}/",
         "vm-new": "/vms/new/",

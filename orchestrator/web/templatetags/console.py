@@ -249,7 +249,7 @@ PLACES = {
 def subject(reference: object, name: str = "") -> SafeString:
     """Link what a job or audit line is about: `{% subject job.subject "build-7" %}`."""
     noun, _, key = str(reference).partition(":")
-    shown = name or (f"{noun} {key[:8]}…" if len(key) > 8 else f"{noun} {key}".strip())
+    shown = name or (f"{noun} {key[:8]}…" if len(key) > 30 else f"{noun} {key}".strip())
     if noun not in PLACES or not key:
         return format_html("<span>{}</span>", shown)
     return format_html('<a href="{}{}/">{}</a>', PLACES[noun], key, shown)
