@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db.models import F, Q
+from django.contrib.auth.models import Group
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
 from accounts.models import ApiToken
 from catalog.models import Image
-from orchestrator.db.locks import take
+from orchestrator.db.locks import take, take_all
 from orchestrator.refusals import Forbidden, NotFound
 from vms.models import Grant, Template, VirtualMachine
 
@@ -27,15 +28,19 @@ def take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]]
     direct one first, then the one that lasts longest. Raises `NotFound` for what the actor may not
     see, `Forbidden` with a code for what they may see but not use.
     """
-    if not Template.objects.visible_to(actor).filter(pk=template.pk).exists():
-        raise NotFound("There is no such template.")
+    try:
+        return _take_template(actor, template)
+    except Forbidden:
+        # Whoever has a grant sees the template, so only a refusal has to ask.
+        if not Template.objects.visible_to(actor).filter(pk=template.pk).exists():
+            raise NotFound("There is no such template.") from None
+        raise
+
+
+def _take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]]:
     if not actor.may_use_template(template.pk):
         raise Forbidden("This token is narrowed to other templates.", code="token_scope")
-    images = [
-        image
-        for image in template.images.order_by("architecture")
-        if take(Image.objects.usable().filter(pk=image.pk))
-    ]
+    images = take_all(template.images.usable())
     if not images and not template.clone_of:
         raise Forbidden(IMAGE_REVOKED, code="image_revoked")
     if not take(Template.objects.live().filter(pk=template.pk)):
@@ -89,23 +94,32 @@ def _take_grant(actor: Actor, template: Template) -> Grant:
 def why_not_any_more(vm: VirtualMachine) -> str:
     """Return why `vm` may no longer be placed, created or started; empty when it may.
 
-    Jobs ask this before each of these steps. Stop and delete are never refused for it.
+    Jobs ask this before each of these steps. Stop and delete are never refused for it. One query.
     """
-    if vm.requested_by is None or not vm.requested_by.is_active:
-        return "The account that asked for it was deactivated."
-    if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
-        return "The token that asked for it was revoked or has expired."
-    grant = vm.grant and Grant.objects.live().filter(pk=vm.grant.pk).first()
-    if not grant:
-        return "The grant that allowed it was revoked or has expired."
-    if grant.role and not grant.role.group.user_set.filter(pk=vm.requested_by.pk).exists():
-        return "The role whose grant allowed it was taken away."
-    template = vm.template
-    if not Template.objects.live().filter(pk=template.pk).exists():
-        return "Its template was revoked."
-    if not template.clone_of and not template.images.usable().exists():
-        return "Every image of its template was revoked or tainted."
-    return ""
+    members = Group.user_set.through.objects.filter(
+        group__role=OuterRef("grant__role"), user=OuterRef("requested_by")
+    )
+    facts = VirtualMachine.objects.filter(pk=vm.pk).values(
+        active=F("requested_by__is_active"),
+        token_live=Q(token=None) | Exists(ApiToken.objects.live().filter(pk=OuterRef("token"))),
+        grant_live=Exists(Grant.objects.live().filter(pk=OuterRef("grant"))),
+        member=Q(grant__role=None) | Exists(members),
+        template_live=Exists(Template.objects.live().filter(pk=OuterRef("template"))),
+        source=~Q(template__clone_of="")
+        | Exists(Image.objects.usable().filter(templates=OuterRef("template"))),
+    )
+    found = facts.first() or {}
+    return next((why for name, why in _NO_MORE.items() if not found.get(name)), "")
+
+
+_NO_MORE = {
+    "active": "The account that asked for it was deactivated.",
+    "token_live": "The token that asked for it was revoked or has expired.",
+    "grant_live": "The grant that allowed it was revoked or has expired.",
+    "member": "The role whose grant allowed it was taken away.",
+    "template_live": "Its template was revoked.",
+    "source": "Every image of its template was revoked or tainted.",
+}
 
 
 def may_manage(actor: Actor, template: Template) -> bool:

@@ -87,9 +87,8 @@ def request_vm(
         vm.desired_state = "running" if vm.start else "stopped"
         vm.create_job = enqueue("vm.create", vm.subject, actor, message=WAITING, parked=True)
         try:
-            with transaction.atomic():
-                vm.save(force_insert=True)
-        except IntegrityError:
+            vm.save(force_insert=True)
+        except IntegrityError:  # no savepoint: the refusal rolls back all of it
             raise name_taken(name) from None
         audit(
             actor,

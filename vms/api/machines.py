@@ -85,7 +85,9 @@ class VMList(VMView, Lists, Posts):
             if data["host"] is None:
                 raise NotFound("There is no such host.")
         vm = requests.request_vm(self.actor, **data)
-        return self.find(vm.pk, self.get_queryset())
+        # All that is shown of it is known. That it has no lease yet need not be asked.
+        VirtualMachine.lease.related.set_cached_value(vm, None)
+        return vm
 
     def answer(self, thing: VirtualMachine) -> Response:
         response = super().answer(thing)
