@@ -223,6 +223,9 @@ class RemovalHandler(VMHandler):
         """
         placement = self.placement(claim.job)
         assert placement is not None
+        acknowledged = placement.delete_acknowledged_at
+        if acknowledged and placement.closed_at and placement.closed_at > acknowledged:
+            return went_on("finish")  # the list of a poll, an event or another end proved it
         listing = inventory.refresh(placement.host)
         placement.refresh_from_db()
         gone = listing.counts and not any(

@@ -110,7 +110,6 @@ def note_host_name(placement: Placement, host_name: str) -> None:
 def note_sending(placement: Placement) -> None:
     """Store that the create call is about to be sent, by the database's clock."""
     Placement.objects.filter(pk=placement.pk).update(create_sent_at=Now())
-    placement.refresh_from_db(fields=["create_sent_at"])
 
 
 def doubt(placement: Placement) -> None:
