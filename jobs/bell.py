@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from celery import current_app
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 # After a lost bell this process rings none for a moment: with the broker away each try costs the
 # caller half a second, and the sweeper will ring anyway.
 QUIET_SECONDS = 2.0
+# So long an unheard ring for a recurring task stands for those that follow; it may be lost.
+UNHEARD_SECONDS = 1
 _quiet = threading.Lock()
 _quiet_until = 0.0
 
@@ -40,8 +43,25 @@ def ring(job_id: UUID, queue: str, *, delay: float = 0) -> None:
 
 
 def ring_tick(task: str) -> None:
-    """Ring for a recurring task (`vms.tasks.place`) on commit, instead of waiting for its beat."""
-    transaction.on_commit(lambda: _send(task, (), Job.Queue.STEPS), robust=True)
+    """Ring for a recurring task (`vms.tasks.place`) on commit, instead of waiting for its beat.
+
+    Many rings that nobody has heard yet are one: the task calls `heard` before it looks.
+    """
+
+    def on_commit() -> None:
+        if cache.add(_rung(task), 1, UNHEARD_SECONDS):
+            _send(task, (), Job.Queue.STEPS)
+
+    transaction.on_commit(on_commit, robust=True)
+
+
+def heard(task: str) -> None:
+    """Say that the recurring task begins now: what commits from now on rings again."""
+    cache.delete(_rung(task))
+
+
+def _rung(task: str) -> str:
+    return f"rung:{task}"
 
 
 def _send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> bool:

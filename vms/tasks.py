@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from jobs import bell
 from vms import draining, leases, placement, revocations
+from vms.lifecycle import PLACER
 
 
 @shared_task
 def place() -> None:
+    bell.heard(PLACER)
     placement.place_pending()
 
 
