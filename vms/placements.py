@@ -119,6 +119,8 @@ def doubt(placement: Placement) -> None:
 
 def adopt(placement: Placement, host_vm_id: str) -> bool:
     """Store which VM of the host is this placement's; return False when it has another one."""
+    if placement.host_vm_id == host_vm_id and placement.doubtful_since is None:
+        return True  # as every list finds it again
     adopted = Placement.objects.filter(
         Q(host_vm_id="") | Q(host_vm_id=host_vm_id), pk=placement.pk
     ).update(host_vm_id=host_vm_id, doubtful_since=None)

@@ -50,9 +50,12 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
         .prefetch_related(_VM)
     }
     claimed: set[str] = set()
+    unchanged: list[UUID] = []
     for mark, placement in ours.items():
-        if _match(placement, listed[mark], listing):
+        if _match(placement, listed[mark], listing, unchanged):
             claimed.add(listed[mark].id)
+    if unchanged:
+        observation.still(unchanged, listing.began_at)
     lacking = (
         Placement.objects.open()
         .filter(host=host)
@@ -68,8 +71,11 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
 _VM = Prefetch("vm", queryset=VirtualMachine.objects.select_related("template", "requested_by"))
 
 
-def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
-    """Take in one listed VM that carries a mark of ours; return whether a charge covers it."""
+def _match(placement: Placement, remote: RemoteVM, listing: Listing, unchanged: list[UUID]) -> bool:
+    """Take in one listed VM that carries a mark of ours; return whether a charge covers it.
+
+    Adds it to `unchanged` when all that is left to store is that it was seen.
+    """
     if placement.closed_at and placement.closed_at > listing.began_at:
         return True  # the list is older than the end: it says nothing
     stray = placement.closed_at is not None or not placement.current
@@ -80,7 +86,10 @@ def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
         ending.remove_stray(placement)
         return placement.closed_at is None
     vm = placement.vm
-    observation.seen(vm, remote.state, remote.ip_address, began_at=listing.began_at)
+    if observation.unchanged(vm, remote.state, remote.ip_address):
+        unchanged.append(vm.pk)
+    else:
+        observation.seen(vm, remote.state, remote.ip_address, began_at=listing.began_at)
     _follow(vm, remote.state, listing)
     return True
 
