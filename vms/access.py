@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import Group
 from django.db.models import Exists, F, OuterRef, Q
@@ -15,6 +15,8 @@ from orchestrator.refusals import Forbidden, NotFound
 from vms.models import Grant, Template, VirtualMachine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from accounts.actors import Actor
 
 TEMPLATE_REVOKED = "This template was revoked. Ask for another one."
@@ -108,7 +110,7 @@ def why_not_any_more(vm: VirtualMachine) -> str:
         source=~Q(template__clone_of="")
         | Exists(Image.objects.usable().filter(templates=OuterRef("template"))),
     )
-    found = facts.first() or {}
+    found: Mapping[str, Any] = facts.first() or {}
     return next((why for name, why in _NO_MORE.items() if not found.get(name)), "")
 
 

@@ -100,6 +100,7 @@ class CreateHandler(VMHandler):
         return went_on("configure" if placement.vm.clone_of else "confirm")
 
     def _spec(self, vm: VirtualMachine, placement: Placement) -> CreateSpec:
+        assert placement.image_id
         image = Image.objects.select_related("source").get(pk=placement.image_id)
         return CreateSpec(
             name=placement.host_name,

@@ -83,7 +83,7 @@ def cancel_waiting(vms: Sequence[VirtualMachine], reason: str) -> set[UUID]:
         VirtualMachine.objects.filter(pk__in=ids).update(
             state=State.CANCELLED, reason=reason[:500], changed_at=Now(), ended_at=Now()
         )
-        for grant_id, count in Counter(vm.grant_id for vm in moved).items():
+        for grant_id, count in Counter(vm.grant_id for vm in moved if vm.grant_id).items():
             Grant.objects.filter(pk=grant_id, maximum_vms__isnull=False).update(
                 vms=Greatest(F("vms") - count, 0)
             )

@@ -24,16 +24,15 @@ def write_columns(rows: Sequence[Model], fields: Sequence[str]) -> None:
     if not rows:
         return
     meta = rows[0]._meta
-    columns = [meta.pk, *(meta.get_field(name) for name in fields)]
+    columns: list[Any] = [meta.pk, *(meta.get_field(name) for name in fields)]
     quote = connection.ops.quote_name
     changes = ", ".join(
-        f"{quote(column.column)} = v.column{number}"  # type: ignore[union-attr]
-        for number, column in enumerate(columns[1:], 2)
+        f"{quote(column.column)} = v.column{number}" for number, column in enumerate(columns[1:], 2)
     )
     one = f"({', '.join(['%s'] * len(columns))})"
-    table, key = quote(meta.db_table), quote(meta.pk.column)  # type: ignore[union-attr]
+    table, key = quote(meta.db_table), quote(columns[0].column)
     values: list[Any] = [
-        column.get_db_prep_save(getattr(row, column.attname), connection)  # type: ignore[union-attr]
+        column.get_db_prep_save(getattr(row, column.attname), connection)
         for row in rows
         for column in columns
     ]
