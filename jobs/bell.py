@@ -9,14 +9,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import redis
 import structlog
 from celery import current_app
 from django.conf import settings
-from django.core.cache import cache
 from django.db import transaction
 from django.db.models.functions import Now
 
 from jobs.models import Job
+from orchestrator.web import wake
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -49,7 +50,14 @@ def ring_tick(task: str) -> None:
     """
 
     def on_commit() -> None:
-        if cache.add(_rung(task), 1, UNHEARD_SECONDS):
+        if time.monotonic() < _quiet_until:
+            return
+        try:
+            unheard = not wake.first(task, UNHEARD_SECONDS)
+        except redis.RedisError as error:
+            _lost(task, (), error)
+            return
+        if not unheard:
             _send(task, (), Job.Queue.STEPS)
 
     transaction.on_commit(on_commit, robust=True)
@@ -57,15 +65,10 @@ def ring_tick(task: str) -> None:
 
 def heard(task: str) -> None:
     """Say that the recurring task begins now: what commits from now on rings again."""
-    cache.delete(_rung(task))
-
-
-def _rung(task: str) -> str:
-    return f"rung:{task}"
+    wake.forget(task)
 
 
 def _send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> bool:
-    global _quiet_until
     if time.monotonic() < _quiet_until:
         return False
     try:
@@ -74,8 +77,13 @@ def _send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> boo
                 task, args, queue=queue, retry=False, countdown=delay or None, ignore_result=True
             )
     except Exception as error:  # the broker's errors have no common base class
-        with _quiet:
-            _quiet_until = time.monotonic() + QUIET_SECONDS
-        log.warning("bell.lost", task=task, args=args, error=type(error).__name__)
+        _lost(task, args, error)
         return False
     return True
+
+
+def _lost(task: str, args: tuple[str, ...], error: Exception) -> None:
+    global _quiet_until
+    with _quiet:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
+    log.warning("bell.lost", task=task, args=args, error=type(error).__name__)

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from accounts.actors import SYSTEM
-from jobs import bell, claims, handlers, queueing, running, sweeping
+from jobs import claims, handlers, queueing, running, sweeping
 from jobs.models import Job
 from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
 from orchestrator.db.clock import from_now
@@ -121,26 +121,6 @@ def test_only_jobs_that_wait_to_be_woken_are_ended_at_once(handler: Scripted) ->
     assert parked.finished_at
     running.run_job(parked.pk)
     assert handler.runs == 0
-
-
-def test_rings_for_a_recurring_task_that_nobody_heard_are_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rung: list[str] = []
-
-    def send(task: str, args: tuple[str, ...], queue: str, delay: float = 0) -> bool:
-        rung.append(task)
-        return True
-
-    monkeypatch.setattr("jobs.bell._send", send)
-    monkeypatch.setattr("jobs.bell.UNHEARD_SECONDS", 60)
-    bell.heard("some.task")
-    for _ in range(3):
-        bell.ring_tick("some.task")
-    assert rung == ["some.task"]
-    bell.heard("some.task")
-    bell.ring_tick("some.task")
-    assert rung == ["some.task"] * 2
 
 
 def test_one_of_many_bells_wins(handler: Scripted) -> None:
