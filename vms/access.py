@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from django.contrib.auth.models import Group
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from accounts.models import ApiToken
+from accounts.models import ApiToken, Role, User
 from catalog.models import Image
 from orchestrator.db.locks import take, take_all
 from orchestrator.refusals import Forbidden, NotFound
 from vms.models import Grant, Template, VirtualMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from accounts.actors import Actor
 
 TEMPLATE_REVOKED = "This template was revoked. Ask for another one."
@@ -96,32 +93,25 @@ def _take_grant(actor: Actor, template: Template) -> Grant:
 def why_not_any_more(vm: VirtualMachine) -> str:
     """Return why `vm` may no longer be placed, created or started; empty when it may.
 
-    Jobs ask this before each of these steps. Stop and delete are never refused for it. One query.
+    Jobs ask this before each of these steps. Stop and delete are never refused for it. Narrow
+    queries: a single one with all of it took twice the time, most of it to make and to plan.
     """
-    members = Group.user_set.through.objects.filter(
-        group__role=OuterRef("grant__role"), user=OuterRef("requested_by")
-    )
-    facts = VirtualMachine.objects.filter(pk=vm.pk).values(
-        active=F("requested_by__is_active"),
-        token_live=Q(token=None) | Exists(ApiToken.objects.live().filter(pk=OuterRef("token"))),
-        grant_live=Exists(Grant.objects.live().filter(pk=OuterRef("grant"))),
-        member=Q(grant__role=None) | Exists(members),
-        template_live=Exists(Template.objects.live().filter(pk=OuterRef("template"))),
-        source=~Q(template__clone_of="")
-        | Exists(Image.objects.usable().filter(templates=OuterRef("template"))),
-    )
-    found: Mapping[str, Any] = facts.first() or {}
-    return next((why for name, why in _NO_MORE.items() if not found.get(name)), "")
-
-
-_NO_MORE = {
-    "active": "The account that asked for it was deactivated.",
-    "token_live": "The token that asked for it was revoked or has expired.",
-    "grant_live": "The grant that allowed it was revoked or has expired.",
-    "member": "The role whose grant allowed it was taken away.",
-    "template_live": "Its template was revoked.",
-    "source": "Every image of its template was revoked or tainted.",
-}
+    user_id = vm.requested_by_id
+    if user_id is None or not User.objects.filter(pk=user_id, is_active=True).exists():
+        return "The account that asked for it was deactivated."
+    if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
+        return "The token that asked for it was revoked or has expired."
+    grant = vm.grant_id and Grant.objects.live().filter(pk=vm.grant_id).only("role").first()
+    if not grant:
+        return "The grant that allowed it was revoked or has expired."
+    if grant.role_id and not Role.objects.of(user_id).filter(pk=grant.role_id).exists():
+        return "The role whose grant allowed it was taken away."
+    template = Template.objects.live().filter(pk=vm.template_id).only("clone_of").first()
+    if not template:
+        return "Its template was revoked."
+    if not template.clone_of and not template.images.usable().exists():
+        return "Every image of its template was revoked or tainted."
+    return ""
 
 
 def may_manage(actor: Actor, template: Template) -> bool:
