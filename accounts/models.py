@@ -41,7 +41,7 @@ class User(AbstractUser):
 
 
 class RoleQuerySet(models.QuerySet["Role"]):
-    def of(self, user_id: UUID) -> RoleQuerySet:
+    def of(self, user_id: UUID | None) -> RoleQuerySet:
         return self.filter(group__user=user_id)
 
 

@@ -18,10 +18,15 @@ def record(host: Host, listing: Listing) -> set[str]:
     images = listing.inventory.images
     if images is None:
         return set()
-    HostImage.objects.filter(host=host).delete()
     rows = {
         (image.catalog_id.upper(), image.version, image.architecture): image for image in images
     }
+    known = HostImage.objects.filter(host=host)
+    stored = known.values_list("catalog_id", "version", "architecture", "size_mib")
+    if set(stored) == {(*key, image.size_mib) for key, image in rows.items()}:
+        known.update(seen_at=listing.began_at)
+        return set()
+    known.delete()
     HostImage.objects.bulk_create(
         HostImage(
             host=host,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from events.models import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
 
@@ -23,6 +24,23 @@ def publish(
     Those who have `permission`, and the account `owner_id`, may see it. It reaches listeners once
     the sealer has numbered it.
     """
-    Event.objects.create(
+    event_of(kind, subject, data, permission=permission, owner_id=owner_id).save(force_insert=True)
+
+
+def event_of(
+    kind: str,
+    subject: str,
+    data: dict[str, Any] | None = None,
+    *,
+    permission: str,
+    owner_id: UUID | None = None,
+) -> Event:
+    """Return the event for `publish_all`; see `publish`."""
+    return Event(
         kind=kind, subject=subject, data=data or {}, permission=permission, owner_id=owner_id
     )
+
+
+def publish_all(events: Iterable[Event]) -> None:
+    """Store many events at once in the caller's transaction."""
+    Event.objects.bulk_create(events, batch_size=500)

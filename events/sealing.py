@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection, transaction
 
 from events.models import Event, Sequence
+from orchestrator.db.bulk import write_columns
 from orchestrator.web import wake
 
 if TYPE_CHECKING:
@@ -35,14 +36,15 @@ def seal(model: type[Any], name: str, chain: Callable[[Any, str], str] | None = 
         )
         if head is None:
             return 0
-        rows = list(model.objects.filter(sequence__isnull=True).order_by("id")[:BATCH])
+        unsealed = model.objects.filter(sequence__isnull=True).order_by("id")
+        rows = list((unsealed if chain else unsealed.only("pk"))[:BATCH])
         for row in rows:
             head.last += 1
             row.sequence = head.last
             if chain:
                 head.digest = chain(row, head.digest)
         fields = ["sequence", *(["previous_digest", "digest"] if chain else [])]
-        model.objects.bulk_update(rows, fields, batch_size=200)
+        write_columns(rows, fields)
         head.save()
     return len(rows)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import F
 
 from jobs.models import Job, JobLine
 from jobs.queueing import announce
@@ -54,15 +54,15 @@ class Claim:
             self.lost.set()
             raise
 
-    def note(self, message: str, progress: int | None = None) -> None:
-        """Show where the work stands: a message, and percent done."""
-        if message == self.job.message and progress in (None, self.job.progress):
+    def note(self, message: str, progress: int | None = None, **more: object) -> None:
+        """Show where the work stands: a message, and percent done. Write `more` with it."""
+        if not more and message == self.job.message and progress in (None, self.job.progress):
             return
         with transaction.atomic():
             self.job.message = message[:300]
             if progress is not None:
                 self.job.progress = progress
-            self._update(message=self.job.message, progress=self.job.progress)
+            self._update(message=self.job.message, progress=self.job.progress, **more)
             announce(self.job)
 
     def log(self, text: str) -> None:
@@ -75,13 +75,17 @@ class Claim:
         self._update(payload=self.job.payload)
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
+    def sending(self, message: str = "", progress: int | None = None) -> Iterator[None]:
         """Store the intent, check the fence and renew the lease; then send within the block.
 
         A worker that is lost inside the block leaves the mark, which tells the sweeper that the
-        host may have heard the call.
+        host may have heard the call. With a message, it is shown while the call is under way.
         """
-        self._update(sending=True, lease_until=from_now(settings.JOB_LEASE_SECONDS))
+        intent = {"sending": True, "lease_until": from_now(settings.JOB_LEASE_SECONDS)}
+        if message:
+            self.note(message, progress, **intent)
+        else:
+            self._update(**intent)
         self.die_here("before")
         yield
         self.die_here("after")
@@ -98,34 +102,32 @@ class Claim:
 
 def claim(job_id: UUID) -> Claim | None:
     """Claim the job's next step for this worker; None when it is not due or somebody has it."""
-    job = (
-        Job.objects.claimable().filter(pk=job_id).only("queue", "lane", "fence").order_by().first()
-    )
+    job = Job.objects.claimable().filter(pk=job_id).first()
     if job is None:
         return None
+    running = Job.State.RUNNING if job.state == Job.State.QUEUED else job.state
     limited = job.queue == Job.Queue.CALLS and job.lane
     slots: list[int | None] = _free_slots(job.lane) if limited else [None]
     for slot in slots:
         try:
-            with transaction.atomic():
-                claimed = (
-                    Job.objects.claimable()
-                    .filter(pk=job_id, fence=job.fence)
-                    .update(
-                        state=Case(
-                            When(state=Job.State.QUEUED, then=Value(Job.State.RUNNING)),
-                            default=F("state"),
-                        ),
-                        fence=F("fence") + 1,
-                        lease_until=from_now(settings.JOB_LEASE_SECONDS),
-                        lane_slot=slot,
-                    )
+            # What was read is what is claimed: whoever changes more of a job that waits changes its
+            # fence or its state.
+            claimed = (
+                Job.objects.claimable()
+                .filter(pk=job_id, fence=job.fence, state=job.state)
+                .update(
+                    state=running,
+                    fence=F("fence") + 1,
+                    lease_until=from_now(settings.JOB_LEASE_SECONDS),
+                    lane_slot=slot,
                 )
+            )
         except IntegrityError:
             continue  # another call took this slot of the lane
         if not claimed:
             return None
-        return Claim(Job.objects.select_related("actor", "token").get(pk=job_id))
+        job.fence, job.state, job.lane_slot = job.fence + 1, running, slot
+        return Claim(job)
     # The lane is full: look again soon, without a message for every look.
     Job.objects.claimable().filter(pk=job_id).update(run_after=from_now(LANE_WAIT_SECONDS))
     return None

@@ -39,6 +39,10 @@ class Again:
     parked: bool = False  # wait until `jobs.queueing.proceed`
     effect: Effect | None = None
 
+    @property
+    def waits(self) -> bool:
+        return bool(self.seconds or self.parked)
+
 
 @dataclass(frozen=True)
 class Fail:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from accounts.audit import audit
-from events.publishing import publish
+from events.publishing import event_of, publish_all
 from jobs import bell
 from jobs.handlers import handler_of
 from jobs.models import Job
@@ -17,8 +17,10 @@ from orchestrator.refusals import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from uuid import UUID
 
     from accounts.actors import Actor
+    from events.models import Event
 
 PARKED = datetime(9999, 1, 1, tzinfo=UTC)  # the `run_after` of a job that waits to be woken
 
@@ -104,7 +106,11 @@ def hurry(subjects: Collection[str]) -> int:
 
 def announce(job: Job) -> None:
     """Publish that the job changed."""
-    publish(
+    publish_all([_changed(job)])
+
+
+def _changed(job: Job) -> Event:
+    return event_of(
         "job.changed",
         f"job:{job.pk}",
         {"kind": job.kind, "state": job.state, "subject": job.subject, "progress": job.progress},
@@ -130,6 +136,26 @@ def request_cancel(job: Job, *, reason: str = "") -> bool:
         announce(job)
         bell.ring(job.pk, job.queue)
     return bool(asked)
+
+
+def end_parked(job_ids: Collection[UUID], *, reason: str) -> set[UUID]:
+    """End as cancelled those of the jobs that wait to be woken; return which.
+
+    Nothing is under way for them, so no handler is asked: the caller has put the domain's rows
+    right. Those who wait for such a job find out when they look, each second.
+    """
+    with transaction.atomic():
+        parked = list(
+            Job.objects.select_for_update()
+            .filter(pk__in=job_ids, state=Job.State.QUEUED, lease_until=None, run_after=PARKED)
+            .order_by("pk")
+        )
+        ended = {"state": Job.State.CANCELLED, "message": reason[:300]}
+        Job.objects.filter(pk__in=[job.pk for job in parked]).update(finished_at=Now(), **ended)
+        for job in parked:
+            job.state = Job.State.CANCELLED
+        publish_all(map(_changed, parked))
+    return {job.pk for job in parked}
 
 
 def cancel(actor: Actor, job: Job) -> Job:

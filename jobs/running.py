@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 
 from jobs import bell
-from jobs.claims import Fenced, claim, renewer
+from jobs.claims import Claim, Fenced, claim, renewer
 from jobs.handlers import handler_of
 from jobs.models import Job, JobLine
 from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
@@ -22,8 +23,6 @@ from orchestrator.web import wake
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from jobs.claims import Claim
-
 log = structlog.get_logger(__name__)
 
 MAXIMUM_FAILURES = 8
@@ -33,7 +32,8 @@ SHORT_DELAY_SECONDS = 1.0  # shorter waits are rung by a delayed bell, longer on
 
 def run_job(job_id: UUID) -> None:
     """Run the job's due steps until it waits, ends, or needs the other queue."""
-    while held := claim(job_id):
+    held = claim(job_id)
+    while held:
         structlog.contextvars.bind_contextvars(
             job_id=str(job_id), kind=held.job.kind, request_id=held.job.request_id
         )
@@ -42,15 +42,15 @@ def run_job(job_id: UUID) -> None:
             with renewer.keeping(held):
                 outcome = _run_step(held)
             held.die_here("settle")
-            settle(held.job, outcome)
+            kept = settle(held.job, outcome, keep=True)
         except Fenced:
             log.warning("job.fenced", step=held.job.step)
             return
         finally:
             structlog.contextvars.unbind_contextvars("job_id", "kind", "request_id")
-        waits = isinstance(outcome, Again) and (outcome.seconds or outcome.parked)
-        if not isinstance(outcome, Again) or waits or held.job.queue != queue:
+        if not isinstance(outcome, Again) or outcome.waits or held.job.queue != queue:
             return
+        held = Claim(held.job) if kept else claim(job_id)
 
 
 def _run_step(held: Claim) -> Outcome:
@@ -73,8 +73,13 @@ def backoff(failures: int) -> float:
     return float(min(30, 2**failures))
 
 
-def settle(job: Job, outcome: Outcome) -> None:
-    """Write what a step returned, in one conditional UPDATE; raises `Fenced` when too late."""
+def settle(job: Job, outcome: Outcome, *, keep: bool = False) -> bool:
+    """Write what a step returned, in one conditional UPDATE; raises `Fenced` when too late.
+
+    With `keep`, a job that goes on at once, in the same queue and lane, is claimed for its next
+    step by that same UPDATE. Returns whether it was.
+    """
+    kept = False
     if isinstance(outcome, Again) and outcome.failed and job.failures + 1 >= MAXIMUM_FAILURES:
         outcome = Fail(outcome.message or INTERNAL_ERROR)
     with transaction.atomic():
@@ -82,14 +87,15 @@ def settle(job: Job, outcome: Outcome) -> None:
         if not isinstance(outcome, Cancelled) and outcome.effect:
             outcome.effect()
         if isinstance(outcome, Again):
-            _continue(job, outcome)
+            kept = _continue(job, outcome, keep)
         else:
             _end(job, outcome)
     if job.is_final:
         wake.wake(f"job:{job.pk}")
+    return kept
 
 
-def _continue(job: Job, outcome: Again) -> None:
+def _continue(job: Job, outcome: Again, keep: bool) -> bool:
     handler = handler_of(job.kind)
     step = outcome.step or job.step
     values: dict[str, Any] = {
@@ -101,15 +107,18 @@ def _continue(job: Job, outcome: Again) -> None:
         "failures": job.failures + 1 if outcome.failed else (0 if outcome.step else job.failures),
         "lane": job.lane if outcome.lane is None else outcome.lane,
     }
-    _write(
-        job,
-        state=Case(
-            When(state=Job.State.CANCELLING, then=Value(Job.State.CANCELLING)),
-            default=Value(Job.State.QUEUED),
-        ),
-        run_after=_when(outcome),
-        **values,
-    )
+    same = (values["queue"], values["lane"]) == (job.queue, job.lane)
+    kept = keep and same and not outcome.waits and _keep(job, values)
+    if not kept:
+        _write(
+            job,
+            state=Case(
+                When(state=Job.State.CANCELLING, then=Value(Job.State.CANCELLING)),
+                default=Value(Job.State.QUEUED),
+            ),
+            run_after=_when(outcome),
+            **values,
+        )
     told = (values["progress"], values["message"]) != (job.progress, job.message)
     changed_queue = values["queue"] != job.queue
     for name, value in values.items():
@@ -117,11 +126,26 @@ def _continue(job: Job, outcome: Again) -> None:
     if told:
         announce(job)
     if outcome.parked:
-        return
+        return kept
     if outcome.seconds and outcome.seconds < SHORT_DELAY_SECONDS:
         bell.ring(job.pk, job.queue, delay=outcome.seconds)
     elif not outcome.seconds and changed_queue:
         bell.ring(job.pk, job.queue)
+    return kept
+
+
+def _keep(job: Job, values: dict[str, Any]) -> bool:
+    """Claim the job's next step while settling this one; False when it is to be cancelled now."""
+    kept = Job.objects.filter(pk=job.pk, fence=job.fence, state=Job.State.RUNNING).update(
+        fence=F("fence") + 1,
+        lease_until=from_now(settings.JOB_LEASE_SECONDS),
+        sending=False,
+        run_after=Now(),
+        **values,
+    )
+    if kept:
+        job.fence += 1
+    return bool(kept)
 
 
 def _when(outcome: Again) -> Any:

@@ -82,6 +82,8 @@ def _no_bells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if "broker" not in request.fixturenames:
         monkeypatch.setattr("jobs.bell._send", lambda *args, **kwargs: False)
         monkeypatch.setattr("orchestrator.web.wake.wake", lambda name: None)
+        monkeypatch.setattr("orchestrator.web.wake.first", lambda name, seconds: True)
+        monkeypatch.setattr("orchestrator.web.wake.forget", lambda name: None)
 
 
 @pytest.fixture(autouse=True)

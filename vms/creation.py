@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils import timezone
 
+from catalog.models import Image
 from hosts import inventory
 from hosts.calls import driver_of
 from hosts.drivers.base import CreateSpec, ErrorKind, HostError
@@ -21,6 +22,7 @@ from vms.models import Placement, VirtualMachine
 from vms.states import State
 
 if TYPE_CHECKING:
+    from hosts.drivers.base import Driver
     from jobs.claims import Claim
     from jobs.models import Job
 
@@ -71,11 +73,10 @@ class CreateHandler(VMHandler):
                 return self._host_away(claim, vm, placement, error)
         if refusal := access.why_not_any_more(vm):
             return Cancelled(refusal)
-        claim.note(f"Creating on {placement.host.name}.", progress=5)
         try:
             with driver_of(placement.host) as driver:
                 placements.note_sending(placement)
-                with claim.sending():
+                with claim.sending(f"Creating on {placement.host.name}.", progress=5):
                     if vm.clone_of:
                         host_vm_id = driver.clone(
                             self._clone_source(placement, vm), placement.host_name
@@ -105,8 +106,8 @@ class CreateHandler(VMHandler):
         return went_on("configure" if placement.vm.clone_of else "confirm")
 
     def _spec(self, vm: VirtualMachine, placement: Placement) -> CreateSpec:
-        image = placement.image
-        assert image is not None
+        assert placement.image_id
+        image = Image.objects.select_related("source").get(pk=placement.image_id)
         return CreateSpec(
             name=placement.host_name,
             architecture=image.architecture,
@@ -176,7 +177,7 @@ class CreateHandler(VMHandler):
                 return went_on("settle", message=f"{placement.host.name} forgot the create.")
             return self._host_away(claim, vm, placement, error)
         if job.succeeded:
-            return went_on("confirm", progress=80)
+            return went_on("confirm", progress=80, made=job.vm_id or "")
         if job.is_final:
             return self._elsewhere(vm, placement, job.error or f"The host's job ended {job.state}.")
         pause, counted = looks(claim, settings.VM_POLL_SECONDS)
@@ -225,18 +226,15 @@ class CreateHandler(VMHandler):
     def _confirm(self, claim: Claim, vm: VirtualMachine, placement: Placement) -> Outcome:
         with driver_of(placement.host) as driver:
             if not placement.host_vm_id:
-                # By name, compared for equality: a host's own match is an unanchored regex.
-                listed = [one for one in driver.list_vms() if one.name == placement.host_name]
-                if not listed:
-                    raise HostError(ErrorKind.NOT_FOUND, "The host does not list the VM.")
-                placements.adopt(placement, listed[0].id)
+                made = str(claim.job.payload.get("made", ""))
+                placements.adopt(placement, _find(driver, placement, made))
             seen = driver.status(placement.host_vm_id)
             observation.seen(vm, seen.state, seen.ip_address)
             if not vm.start:
                 if seen.state in {"stopped", "suspended", "running"}:
-                    return self._exists(vm, State(seen.state))
+                    return self._exists(vm, placement, State(seen.state))
             elif seen.state == "running":
-                return self._exists(vm, State.RUNNING)
+                return self._exists(vm, placement, State.RUNNING)
             elif seen.state in {"stopped", "suspended"}:
                 if refusal := access.why_not_any_more(vm):
                     return Cancelled(refusal)
@@ -245,15 +243,14 @@ class CreateHandler(VMHandler):
         pause, counted = looks(claim, settings.VM_POLL_SECONDS)
         return Again(seconds=pause, payload=counted, progress=85, message="Starting.")
 
-    def _exists(self, vm: VirtualMachine, state: State) -> Outcome:
+    def _exists(self, vm: VirtualMachine, placement: Placement, state: State) -> Outcome:
         def effect() -> None:
-            if placement := self.placement_of(vm):
-                quarantine.note_success(placement)
+            quarantine.note_success(placement)
             move(vm, state, expect=[State.CREATING, State.STARTING], problem="")
             if not vm.pool_id:  # the lease of one that is kept ready begins with its claim
                 leases.begin(vm)
 
-        if state == State.RUNNING and vm.start:
+        if state == State.RUNNING and vm.start and not vm.ip_address:
             return Again(
                 step="address",
                 payload={"looks": 0, "tries": 0, "running_at": timezone.now().timestamp()},
@@ -261,7 +258,11 @@ class CreateHandler(VMHandler):
                 message="Running; waiting for its IP address.",
                 effect=effect,
             )
-        return Done(message=f"Created; it is {state}.", effect=effect, result=_result(vm))
+        if state == State.RUNNING and vm.start:
+            message = f"Running at {vm.ip_address}."
+        else:
+            message = f"Created; it is {state}."
+        return Done(message=message, effect=effect, result=_result(vm))
 
     def step_address(self, claim: Claim) -> Outcome:
         vm = self.vm_of(claim.job)
@@ -340,6 +341,24 @@ class CreateHandler(VMHandler):
                 ending.begin(vm, final=final, reason=reason)
         elif not vm.is_final and vm.state != State.DELETING and final == State.FAILED:
             note_problem(vm, reason)
+
+
+def _find(driver: Driver, placement: Placement, made: str) -> str:
+    """Return the id of the VM with our mark: `made`, as the host's job says, or the one listed.
+
+    By name, compared for equality: a host's own match is an unanchored regex. Raises `HostError`.
+    """
+    if made:
+        try:
+            if driver.read_vm(made).name == placement.host_name:
+                return made
+        except HostError as error:
+            if error.kind != ErrorKind.NOT_FOUND:
+                raise
+    for one in driver.list_vms():
+        if one.name == placement.host_name:
+            return one.id
+    raise HostError(ErrorKind.NOT_FOUND, "The host does not list the VM.")
 
 
 def _let_go(placement: Placement, why: str, abandon: bool) -> None:

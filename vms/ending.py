@@ -166,17 +166,16 @@ class RemovalHandler(VMHandler):
         placement = self.placement(claim.job)
         if placement and placement.host.removed_at:
             return went_on("finish") if claim.job.step != "finish" else super().run(claim)
+        if placement is None or claim.job.step not in self.calls:
+            return super().run(claim)
         try:
-            return getattr(self, f"step_{claim.job.step}")(claim)
+            return getattr(self, f"step_{claim.job.step}")(claim, placement)
         except HostError as error:
-            assert placement is not None
             if claim.job.payload.get("vm_problem", True):
                 note_problem(placement.vm, f"Not deleted yet: {error.message}")
             return again_later(claim, error, placement.host)
 
-    def step_find(self, claim: Claim) -> Outcome:
-        placement = self.placement(claim.job)
-        assert placement is not None
+    def step_find(self, claim: Claim, placement: Placement) -> Outcome:
         if placement.host_vm_id:
             return went_on("stop")
         if placement.create_sent_at is None and placement.closed_at is None:
@@ -191,9 +190,7 @@ class RemovalHandler(VMHandler):
         pause, counted = looks(claim, 1.0, longest=5.0)
         return Again(seconds=pause, payload=counted, message="Looking for it on the host.")
 
-    def step_stop(self, claim: Claim) -> Outcome:
-        placement = self.placement(claim.job)
-        assert placement is not None
+    def step_stop(self, claim: Claim, placement: Placement) -> Outcome:
         with driver_of(placement.host) as driver:
             try:
                 state = driver.status(placement.host_vm_id).state
@@ -207,9 +204,7 @@ class RemovalHandler(VMHandler):
                     raise
         return went_on("delete", progress=40, message="Deleting.")
 
-    def step_delete(self, claim: Claim) -> Outcome:
-        placement = self.placement(claim.job)
-        assert placement is not None
+    def step_delete(self, claim: Claim, placement: Placement) -> Outcome:
         with driver_of(placement.host) as driver, claim.sending():
             try:
                 driver.delete(placement.host_vm_id, force=True)
@@ -219,13 +214,14 @@ class RemovalHandler(VMHandler):
         Placement.objects.filter(pk=placement.pk).update(delete_acknowledged_at=Now())
         return went_on("prove", progress=70, message="Deleted; waiting for the proof.")
 
-    def step_prove(self, claim: Claim) -> Outcome:
+    def step_prove(self, claim: Claim, placement: Placement) -> Outcome:
         """Ask for a complete list, begun after the delete was acknowledged.
 
         Recording it closes the placement if the list lacks the mark (`vms.reconciliation`).
         """
-        placement = self.placement(claim.job)
-        assert placement is not None
+        acknowledged = placement.delete_acknowledged_at
+        if acknowledged and placement.closed_at and placement.closed_at > acknowledged:
+            return went_on("finish")  # the list of a poll, an event or another end proved it
         listing = inventory.refresh(placement.host)
         placement.refresh_from_db()
         gone = listing.counts and not any(

@@ -33,18 +33,11 @@ class VMHandler(HostHandler):
     """A job about one VM."""
 
     def vm_of(self, job: Job) -> VirtualMachine:
-        return VirtualMachine.objects.select_related("template", "grant", "requested_by").get(
-            pk=job.subject_id
-        )
+        return VirtualMachine.objects.get(pk=job.subject_id)
 
     def placement_of(self, vm: VirtualMachine) -> Placement | None:
         """Return the VM's current placement, if it is open."""
-        return (
-            vm.placements.open()
-            .filter(current=True)
-            .select_related("host", "image__source")
-            .first()
-        )
+        return vm.placements.open().filter(current=True).select_related("host").first()
 
 
 def again_later(claim: Claim, error: HostError, host: Host) -> Again:
@@ -64,6 +57,8 @@ def looks(claim: Claim, first: float, longest: float = 2.0) -> tuple[float, dict
     return min(longest, first * 1.5**count), {"looks": min(count + 1, 30)}
 
 
-def went_on(step: str, **more: object) -> Again:
-    """Go on to `step` with fresh counters."""
-    return Again(step=step, payload={"tries": 0, "looks": 0}, **more)  # type: ignore[arg-type]
+def went_on(step: str, *, made: str = "", **more: object) -> Again:
+    """Go on to `step` with fresh counters, and the VM that the host says it made."""
+    counters: dict[str, object] = {"tries": 0, "looks": 0}
+    payload = counters | ({"made": made} if made else {})
+    return Again(step=step, payload=payload, **more)  # type: ignore[arg-type]

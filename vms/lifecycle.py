@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
-from events.publishing import publish
+from events.publishing import event_of, publish_all
 from jobs import bell
 from vms.models import Grant, Lease, VirtualMachine
 from vms.states import MOVES, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from uuid import UUID
+
+    from events.models import Event
 
 PLACER = "vms.tasks.place"
 
@@ -62,9 +66,41 @@ def move(
     return True
 
 
+def cancel_waiting(vms: Sequence[VirtualMachine], reason: str) -> set[UUID]:
+    """Move those of `vms` that still wait for a host to cancelled; return which.
+
+    As `move` does, in a few statements for all. Call it with up to a thousand.
+    """
+    with transaction.atomic():
+        grant_ids = {vm.grant_id for vm in vms if vm.grant_id}
+        grants = Grant.objects.select_for_update().filter(pk__in=grant_ids).order_by("pk")
+        list(grants.values("pk"))
+        waiting = VirtualMachine.objects.select_for_update().filter(
+            pk__in=[vm.pk for vm in vms], state=State.PENDING
+        )
+        moved = list(waiting.order_by("pk"))
+        ids = [vm.pk for vm in moved]
+        VirtualMachine.objects.filter(pk__in=ids).update(
+            state=State.CANCELLED, reason=reason[:500], changed_at=Now(), ended_at=Now()
+        )
+        for grant_id, count in Counter(vm.grant_id for vm in moved if vm.grant_id).items():
+            Grant.objects.filter(pk=grant_id, maximum_vms__isnull=False).update(
+                vms=Greatest(F("vms") - count, 0)
+            )
+        for vm in moved:
+            vm.state = State.CANCELLED
+        publish_all(map(_changed, moved))
+        bell.ring_tick(PLACER)
+    return set(ids)
+
+
 def announce(vm: VirtualMachine) -> None:
     """Publish that the VM changed."""
-    publish(
+    publish_all([_changed(vm)])
+
+
+def _changed(vm: VirtualMachine) -> Event:
+    return event_of(
         "vm.changed",
         vm.subject,
         {"name": vm.name, "state": vm.state, "ip_address": vm.ip_address},

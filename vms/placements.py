@@ -139,7 +139,6 @@ def note_sending(placement: Placement) -> None:
     """
     noting.before_create(placement)
     Placement.objects.filter(pk=placement.pk).update(create_sent_at=Now())
-    placement.refresh_from_db(fields=["create_sent_at"])
 
 
 def doubt(placement: Placement) -> None:
@@ -149,6 +148,8 @@ def doubt(placement: Placement) -> None:
 
 def adopt(placement: Placement, host_vm_id: str) -> bool:
     """Store which VM of the host is this placement's; return False when it has another one."""
+    if placement.host_vm_id == host_vm_id and placement.doubtful_since is None:
+        return True  # as every list finds it again
     adopted = Placement.objects.filter(
         Q(host_vm_id="") | Q(host_vm_id=host_vm_id), pk=placement.pk
     ).update(host_vm_id=host_vm_id, doubtful_since=None)

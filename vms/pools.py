@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+KEEPER = "vms.tasks.keep_pools"
 LEASE = "warm-pools"
 LEASE_SECONDS = 30.0
 AFTER_FAILURE = timedelta(seconds=60)  # before another is made when one came to nothing
@@ -157,7 +158,7 @@ def claim(actor: Actor, wanted: VirtualMachine) -> VirtualMachine | None:
             continue
         if _take(vm, pool, wanted):
             WarmPool.objects.filter(pk=pool.pk).update(hits=F("hits") + 1)
-            bell.ring_tick("vms.tasks.keep_pools")
+            bell.ring_tick(KEEPER)
             return _hand_over(actor, vm)
     WarmPool.objects.filter(pk=pool.pk).update(misses=F("misses") + 1)
     return None

@@ -51,12 +51,13 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
         .prefetch_related(_VM)
     }
     claimed: set[str] = set()
+    unchanged: list[UUID] = []
     for mark, placement in ours.items():
         followed = [vm for vm in listed[mark] if vm.id == placement.host_vm_id]
         if not followed and placement.plain_name and placement.host_vm_id in by_id:
             continue  # it is there, by its id: see below
         remote = (followed or listed[mark])[0]
-        if _match(placement, remote, listing):
+        if _match(placement, remote, listing, unchanged):
             claimed.add(remote.id)
     # An adopted VM may not carry its mark yet: its id on the host says that it is ours.
     others = {pk: vm for pk, vm in by_id.items() if pk not in claimed}
@@ -69,9 +70,11 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
     )
     for placement in unmarked:
         remote = others[placement.host_vm_id]
-        if _match(placement, remote, listing):
+        if _match(placement, remote, listing, unchanged):
             claimed.add(remote.id)
             adoption.rename_when_stopped(placement, remote.state)
+    if unchanged:
+        observation.still(unchanged, listing.began_at)
     lacking = (
         Placement.objects.open()
         .filter(host=host)
@@ -88,8 +91,11 @@ def on_inventory(host: Host, listing: Listing) -> set[str]:
 _VM = Prefetch("vm", queryset=VirtualMachine.objects.select_related("template", "requested_by"))
 
 
-def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
-    """Take in one listed VM that carries a mark of ours; return whether a charge covers it."""
+def _match(placement: Placement, remote: RemoteVM, listing: Listing, unchanged: list[UUID]) -> bool:
+    """Take in one listed VM that carries a mark of ours; return whether a charge covers it.
+
+    Adds it to `unchanged` when all that is left to store is that it was seen.
+    """
     if placement.let_go_at:
         return False  # foreign since then, whatever it is called
     if placement.closed_at and placement.closed_at > listing.began_at:
@@ -106,7 +112,10 @@ def _match(placement: Placement, remote: RemoteVM, listing: Listing) -> bool:
         ending.remove_stray(placement)
         return placement.closed_at is None
     vm = placement.vm
-    observation.seen(vm, remote.state, remote.ip_address, began_at=listing.began_at)
+    if observation.unchanged(vm, remote.state, remote.ip_address):
+        unchanged.append(vm.pk)
+    else:
+        observation.seen(vm, remote.state, remote.ip_address, began_at=listing.began_at)
     _follow(vm, remote.state, listing)
     return True
 

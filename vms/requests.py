@@ -99,9 +99,8 @@ def request_vm(
             return claimed
         vm.create_job = enqueue("vm.create", vm.subject, actor, message=WAITING, parked=True)
         try:
-            with transaction.atomic():
-                vm.save(force_insert=True)
-        except IntegrityError:
+            vm.save(force_insert=True)
+        except IntegrityError:  # no savepoint: the refusal rolls back all of it
             raise name_taken(name) from None
         audit(
             actor,

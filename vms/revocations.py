@@ -12,18 +12,22 @@ from accounts.actors import SYSTEM
 from accounts.audit import audit
 from accounts.revocation import Hit, Revoked
 from jobs.models import Job
-from jobs.queueing import request_cancel
+from jobs.queueing import end_parked, request_cancel
 from orchestrator.refusals import Conflict
 from vms import access, ending, verbs
+from vms.lifecycle import cancel_waiting
 from vms.models import Grant, VirtualMachine
 from vms.states import State
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from accounts.actors import Actor
     from catalog.models import Image
 
 # What a revocation may still cancel of a running VM's jobs. Never a stop or a delete.
 CANCELLED_KINDS = ("vm.execute", "vm.start")
+BATCH = 1000  # waiting VMs cancelled by one statement
 
 
 def preview(revoked: Revoked) -> list[Hit]:
@@ -73,7 +77,10 @@ def _hit(vm: VirtualMachine) -> Hit:
 
 def _apply(vms: list[VirtualMachine], running_vms: str, reason: str) -> list[Hit]:
     hits = [_hit(vm) for vm in vms]
+    cancelled = _cancel_waiting([vm for vm in vms if vm.state == State.PENDING], reason)
     for vm in vms:
+        if vm.pk in cancelled:
+            continue
         queued = vm.state in State.queued()
         if queued or running_vms == "delete":
             ending.end(vm, SYSTEM, reason=reason)
@@ -85,6 +92,20 @@ def _apply(vms: list[VirtualMachine], running_vms: str, reason: str) -> list[Hit
             with suppress(Conflict):
                 verbs.stop(SYSTEM, vm, force=True)
     return hits
+
+
+def _cancel_waiting(vms: list[VirtualMachine], reason: str) -> set[UUID]:
+    """Cancel at once what waits for a host: a queue may be long, and its grant is locked."""
+    cancelled: set[UUID] = set()
+    for start in range(0, len(vms), BATCH):
+        batch = vms[start : start + BATCH]
+        moved = cancel_waiting(batch, reason)
+        jobs = {vm.create_job.pk: vm.create_job for vm in batch if vm.pk in moved and vm.create_job}
+        ended = end_parked(jobs.keys(), reason=reason)
+        for job_id in sorted(jobs.keys() - ended):  # just woken: its handler finds it cancelled
+            request_cancel(jobs[job_id], reason=reason)
+        cancelled |= moved
+    return cancelled
 
 
 def preview_image(image: Image, verb: str) -> list[Hit]:

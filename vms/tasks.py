@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from jobs import bell
 from vms import draining, leases, placement, pools, revocations
+from vms.lifecycle import PLACER
 
 
 @shared_task
 def place() -> None:
+    bell.heard(PLACER)
     placement.place_pending()
 
 
 @shared_task
 def keep_pools() -> None:
+    bell.heard(pools.KEEPER)
     pools.keep()
 
 

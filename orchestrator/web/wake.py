@@ -43,6 +43,22 @@ def wake(name: str) -> None:
         log.info("wake.lost", name=name, error=type(error).__name__)
 
 
+def first(name: str, seconds: int) -> bool:
+    """Return whether nobody else asked for `name` within the last `seconds`, or since `forget`.
+
+    Raises `RedisError`, within a second.
+    """
+    return bool(_client().set(f"orchestrator:first:{name}", 1, nx=True, ex=seconds))
+
+
+def forget(name: str) -> None:
+    """Let the next one who asks be the first again. Never raises: it ends by itself."""
+    try:
+        _client().delete(f"orchestrator:first:{name}")
+    except redis.RedisError as error:
+        log.info("forget.lost", name=name, error=type(error).__name__)
+
+
 def broker_answers() -> bool:
     """Return whether Redis answers within a second."""
     try:

@@ -347,6 +347,16 @@ def test_lists_cost_the_same_for_many_rows(
             assert admin.get(path).json()["results"]
 
 
+def test_a_create_takes_few_queries(
+    developer: Api, grant: dict[str, Any], django_assert_num_queries: Callable[..., Any]
+) -> None:
+    developer.get("me/")  # a token's first use is noted
+    with django_assert_num_queries(17):  # those of the transaction that takes the rights included
+        made = developer.post("vms/", {"template": "ubuntu-ci"}).json()
+    shown = developer.get(f"vms/{made['id']}/").json()
+    assert shown == made, "what is answered is what is stored"
+
+
 def test_one_vm_for_two_requests_at_once(file_database: None) -> None:
     from tests.conftest import _account
 

@@ -44,7 +44,7 @@ def measure(stages: Stages) -> Iterator[Result]:
         stage.inside("rows:pool", count=HOSTS, simulator_url=simulation.url)
         stage.inside("rows:template", name="ubuntu-ci")
         stage.inside("rows:template", name="nowhere", host_tags=["nobody-has-this"])
-        run = _Run(stage, {"Authorization": f"Bearer {accounts['bob']}"})
+        run = Run(stage, {"Authorization": f"Bearer {accounts['bob']}"})
         stage.start("web")
         stage.wait_answering()
         yield from run.creates()
@@ -58,7 +58,9 @@ def measure(stages: Stages) -> Iterator[Result]:
         yield from run.broker_away()
 
 
-class _Run:
+class Run:
+    """What asks the product of one stage, with one token."""
+
     def __init__(self, stage: Stage, headers: dict[str, str]) -> None:
         self.stage = stage
         self.headers = headers
@@ -72,11 +74,11 @@ class _Run:
 
     def creates(self) -> Iterator[Result]:
         """Create with many clients. No host fits, and no worker takes the time of the web."""
-        self._ask_many("nowhere", CLIENTS, 2)  # warm
+        self.ask_many("nowhere", CLIENTS, 2)  # warm
         rates, middles, slowest, cpu = [], [], [], []
         for _ in range(ROUNDS):
             before = self._cpu()
-            answers, seconds = self._ask_many("nowhere", CLIENTS, CREATES_EACH)
+            answers, seconds = self.ask_many("nowhere", CLIENTS, CREATES_EACH)
             times = [answer.seconds * 1000 for answer in answers]
             rates.append(len(answers) / seconds)
             middles.append(percentile(times, 50))
@@ -94,7 +96,7 @@ class _Run:
         yield Result("API creates, p99", median(slowest), "ms", note="32 clients")
         yield Result("CPU per API create", median(cpu), "ms", reference="13", note="web process")
 
-    def _ask_many(self, template: str, clients: int, each: int) -> tuple[list[Answer], float]:
+    def ask_many(self, template: str, clients: int, each: int) -> tuple[list[Answer], float]:
         body = json.dumps({"template": template}).encode()
         answers, seconds = asyncio.run(
             together(
@@ -112,39 +114,69 @@ class _Run:
         """Return the seconds of CPU that the product's processes have used: load on the machine
         hardly changes them.
         """
-        return sum(_cpu_seconds(child.pid) for child in self.stage.product.processes.values())
+        return sum(cpu_seconds(child.pid) for child in self.stage.product.processes.values())
 
     def _ask_one(self) -> Answer:
-        return self._ask_many("ubuntu-ci", 1, 1)[0][0]
+        return self.ask_many("ubuntu-ci", 1, 1)[0][0]
 
     def single(self) -> Iterator[Result]:
         """Create one VM after the other: what the product adds to a host that takes no time."""
         for _ in range(3):
-            self._until_running([self._ask_one()])
+            self.until_running([self._ask_one()])
         times = []
         for _ in range(SINGLE_CREATES):
             answer = self._ask_one()
-            times.append((self._until_running([answer])[0] - answer.began) * 1000)
+            times.append((self.until_running([answer])[0] - answer.began) * 1000)
         reference = "146 / 304 / 574 (poll each 0.25 / 0.5 / 1 s)"
         yield Result("create to running, p50", percentile(times, 50), "ms", reference=reference)
         yield Result("create to running, p95", percentile(times, 95), "ms")
 
     def whole_chain(self) -> Iterator[Result]:
-        """Create many at once and wait until the last one runs."""
-        rates, cpu = [], []
+        """Create many at once and wait until the last one runs; then delete all of them."""
+        rates, cpu, ends_rates, ends_cpu = [], [], [], []
         for _ in range(ROUNDS):
             before = self._cpu()
-            answers, _ = self._ask_many("ubuntu-ci", CHAIN_CLIENTS, CHAIN_EACH)
-            ends = self._until_running(answers)
+            answers, _ = self.ask_many("ubuntu-ci", CHAIN_CLIENTS, CHAIN_EACH)
+            ends = self.until_running(answers)
             rates.append(len(ends) / (max(ends) - min(answer.began for answer in answers)))
             cpu.append((self._cpu() - before) / len(ends) * 1000)
+            before = self._cpu()
+            began, gone = self._delete_all(answers)
+            ends_rates.append(len(ends) / (gone - began))
+            ends_cpu.append((self._cpu() - before) / len(ends) * 1000)
         note = f"{CHAIN_CLIENTS * CHAIN_EACH} at once"
         yield Result("whole chain", median(rates), "VMs/s", reference="60-80", note=note)
         yield Result(
             "CPU per VM", median(cpu), "ms", note="web, workers and beat, without database"
         )
+        yield Result("deletes to proven gone", median(ends_rates), "VMs/s", note=note)
+        yield Result("CPU per delete", median(ends_cpu), "ms", note="as above")
 
-    def _until_running(self, answers: list[Answer]) -> list[float]:
+    def _delete_all(self, answers: list[Answer]) -> tuple[float, float]:
+        """Delete VMs with many clients; return when that began, and when the last was gone."""
+        ids = [json.loads(answer.body)["id"] for answer in answers]
+        left = iter(ids)
+        deleted, _ = asyncio.run(
+            together(
+                self.port,
+                self.headers,
+                CHAIN_CLIENTS,
+                len(ids) // CHAIN_CLIENTS,
+                lambda client: client.ask("DELETE", f"{PATH}{next(left)}/"),
+            )
+        )
+        expect(deleted, 202)
+        query = """SELECT count(*), extract(epoch FROM max(ended_at))::float8
+            FROM vms_virtualmachine WHERE id = ANY(%s::uuid[]) AND state = 'deleted'"""
+
+        def all_gone() -> float | None:
+            count, latest = self.stage.ask_database(query, ids)[0]
+            return latest if count == len(ids) else None
+
+        gone: float = until(all_gone, 60, f"{len(ids)} VMs are deleted")
+        return min(answer.began for answer in deleted), gone
+
+    def until_running(self, answers: list[Answer]) -> list[float]:
         """Return when each VM came to run, by the database."""
         ids = [json.loads(answer.body)["id"] for answer in answers]
         query = """SELECT extract(epoch FROM changed_at)::float8 FROM vms_virtualmachine
@@ -214,7 +246,7 @@ def memory(stage: Stage) -> Iterator[Result]:
         yield Result(f"memory, {name}", size, "MiB")
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -16,7 +16,7 @@ from accounts.roles import sync_shipped_roles
 from accounts.tokens import create_token
 from catalog.models import CatalogSource, Image
 from hosts.drivers import normalise_url
-from hosts.models import Health, Host, HostCapacity, HostStatus
+from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
 from jobs.queueing import PARKED
 from vms.models import Grant, Lease, Placement, Template, VirtualMachine
@@ -67,6 +67,28 @@ def template(name: str, *, host_tags: list[str] | None = None) -> str:
     made.images.set([image])
     Grant.objects.create(template=made, user=User.objects.get(username="bob"))
     return str(made.pk)
+
+
+def tokens(count: int) -> list[dict[str, str]]:
+    """Make more tokens of Bob; return their ids and clear texts."""
+    bob = Actor(user=User.objects.get(username="bob"))
+    made = [create_token(bob, name=f"pipeline-{number}", scopes=["vms"]) for number in range(count)]
+    return [{"id": str(token.pk), "text": text} for token, text in made]
+
+
+def grant_of(template_name: str) -> str:
+    """Return the id of Bob's grant for a template."""
+    return str(Grant.objects.get(template__name=template_name).pk)
+
+
+def cordon() -> None:
+    """Let no host take another VM."""
+    HostHold.objects.bulk_create(
+        [
+            HostHold(host=host, kind=HostHold.Kind.CORDON, reason="bench")
+            for host in Host.objects.present()
+        ]
+    )
 
 
 def pool(count: int, simulator_url: str = "http://127.0.0.1:9", *, seen: bool = False) -> None:

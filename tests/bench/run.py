@@ -3,8 +3,8 @@
     python -m scripts.servers python -m tests.bench.run [WORD …]
 
 Wants the PostgreSQL of `scripts.servers` (`TEST_POSTGRES_URL`) and Redis; starts all else itself
-and stops it. Words choose measures by name (`polling`, `placement`, `chain`, `pages`); then nothing
-is written. Ends with code 1 when a bar is missed or a measure fails.
+and stops it. Words choose measures by name (see `MEASURES`); then nothing is written.
+Ends with code 1 when a bar is missed or a measure fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.bench import chain, pages, results
+from tests.bench import chain, following, pages, results, revoking
 from tests.bench.results import Bar, Result, median
 from tests.bench.stage import Stages
 from tests.support.simulation import simulated_hosts
@@ -63,6 +63,8 @@ MEASURES: dict[str, Callable[[Stages], Iterator[Result]]] = {
     "polling": measure_polling,
     "placement": measure_placement,
     "chain": chain.measure,
+    "following": following.measure,
+    "revoking": revoking.measure,
     "pages": pages.measure,
 }
 

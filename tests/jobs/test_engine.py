@@ -17,6 +17,7 @@ from orchestrator.db.clock import from_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
     from jobs.claims import Claim
 
@@ -71,6 +72,55 @@ def test_a_job_runs_its_steps_and_keeps_its_result(handler: Scripted) -> None:
         100,
     )
     assert (made.fence, made.lease_until) == (2, None)
+
+
+def test_a_job_that_goes_on_at_once_is_nobody_elses_between_its_steps(
+    handler: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed: list[object] = []
+    really = running.claim
+
+    def claim(job_id: UUID) -> Claim | None:
+        claimed.append(job_id)
+        return really(job_id)
+
+    def script(claim: Claim) -> Outcome:
+        states.append(Job.objects.values_list("state", "fence").get(pk=made.pk))
+        return Done() if claim.job.step == "three" else Again(step=after[claim.job.step])
+
+    monkeypatch.setattr(running, "claim", claim)
+    states: list[tuple[str, int]] = []
+    after = {"one": "two", "two": "three"}
+    handler.script = script
+    made = job()
+    running.run_job(made.pk)
+    assert states == [("running", 1), ("running", 2), ("running", 3)]
+    assert claimed == [made.pk]
+
+
+def test_a_job_cancelled_during_a_step_is_cancelled_before_the_next(handler: Scripted) -> None:
+    def script(claim: Claim) -> Outcome:
+        queueing.request_cancel(made, reason="enough")
+        return Again(step="two")
+
+    handler.script = script
+    made = job()
+    running.run_job(made.pk)
+    made.refresh_from_db()
+    assert (handler.runs, made.state, made.lease_until) == (1, "cancelled", None)
+
+
+def test_only_jobs_that_wait_to_be_woken_are_ended_at_once(handler: Scripted) -> None:
+    parked, woken, due = job(parked=True), job(parked=True), job()
+    queueing.proceed(woken, "two")
+    ids = [parked.pk, woken.pk, due.pk]
+    assert queueing.end_parked(ids, reason="enough") == {parked.pk}
+    assert queueing.end_parked(ids, reason="enough") == set()
+    parked.refresh_from_db()
+    assert (parked.state, parked.message) == ("cancelled", "enough")
+    assert parked.finished_at
+    running.run_job(parked.pk)
+    assert handler.runs == 0
 
 
 def test_one_of_many_bells_wins(handler: Scripted) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,12 +10,15 @@ from accounts import tokens, users
 from accounts.actors import Actor
 from catalog import images
 from events.models import Event
+from jobs import queueing
 from orchestrator.db.clock import from_now
 from orchestrator.refusals import Forbidden, NotFound
 from vms import grants, revocations, templates, verbs
 from vms.models import Grant, VirtualMachine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.vms.conftest import Pool, Worker
 
 pytestmark = pytest.mark.stores
@@ -78,6 +81,39 @@ def test_keep_leaves_running_vms_and_cancels_what_waits(
     assert pool.grant
     grants.revoke_grant(pool.alice, pool.grant, running_vms="keep")
     assert states(three) == ["running", "running", "cancelled"]
+
+
+def test_a_long_queue_is_cancelled_at_once_and_gives_its_places_back(
+    pool: Pool,
+    worker: Worker,
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:
+    limited = grants.grant_template(
+        pool.alice,
+        template=pool.template,
+        user=pool.bob.user,
+        maximum_vms=30,  # type: ignore[arg-type]
+    )
+    assert pool.grant
+    grants.revoke_grant(pool.alice, pool.grant)
+    waiting = [pool.ask(cpus=64) for _ in range(30)]
+    woken = waiting[7].create_job
+    assert woken
+    assert queueing.proceed(woken, "give_up")  # a worker may have it just now
+    with django_assert_max_num_queries(45):  # and not fifteen for each
+        grants.revoke_grant(pool.alice, limited)
+    assert states(waiting) == ["cancelled"] * 30
+    limited.refresh_from_db()
+    assert limited.vms == 0
+    jobs = [vm.create_job for vm in waiting]
+    for job in jobs:
+        assert job
+        job.refresh_from_db()
+    assert [job.state for job in jobs if job != woken] == ["cancelled"] * 29  # type: ignore[union-attr]
+    worker.finish(woken)
+    assert woken.state == "cancelled"
+    told = Event.objects.filter(kind="vm.changed", data__state="cancelled")
+    assert told.count() == 30
 
 
 def test_stop_stops_them(pool: Pool, worker: Worker, three: list[VirtualMachine]) -> None:

@@ -66,6 +66,10 @@ class VMView(ApiView):
             )
         )
 
+    def acted_on(self) -> QuerySet[VirtualMachine]:
+        """Return `rows()` for a verb: its answer shows the job, so little of the VM is read."""
+        return VirtualMachine.objects.visible_to(self.actor).select_related("template", "host")
+
 
 class VMList(VMView, Lists, Posts):
     """A create's job ends when the VM runs and has an IP; held until then, the answer is 201."""
@@ -88,7 +92,9 @@ class VMList(VMView, Lists, Posts):
             if data["host"] is None:
                 raise NotFound("There is no such host.")
         vm = requests.request_vm(self.actor, **data)
-        return self.find(vm.pk, self.get_queryset())
+        # All that is shown of it is known. That it has no lease yet need not be asked.
+        VirtualMachine.lease.related.set_cached_value(vm, None)
+        return vm
 
     def answer(self, thing: VirtualMachine) -> Response:
         response = super().answer(thing)
@@ -104,6 +110,9 @@ class VMItem(VMView, Shows, DeletesByVerb):
         "GET": "Show a VM.",
         "DELETE": "Delete a VM, whatever it is doing. One that waits for a host is cancelled.",
     }
+
+    def rows(self) -> QuerySet[VirtualMachine]:
+        return self.acted_on() if self.request.method == "DELETE" else super().rows()
 
     def remove(self, target: VirtualMachine) -> Job:
         return ending.request_delete(self.actor, target)
@@ -146,6 +155,9 @@ class VMVerb(VMView, VerbView):
     """A verb on a VM."""
 
     output = VerbView.output
+
+    def rows(self) -> QuerySet[VirtualMachine]:
+        return self.acted_on()
 
     def check_replay(self) -> None:
         self.actor.require_scope("vms")

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Lower, Now
 
+from accounts.models import Role
 from catalog.models import Image
 from orchestrator.db.models import BaseModel
 
@@ -86,7 +87,7 @@ class GrantQuerySet(models.QuerySet["Grant"]):
 
     def for_user(self, user_id: UUID | None) -> GrantQuerySet:
         """Return the account's direct grants and those of its roles."""
-        return self.filter(Q(user=user_id) | Q(role__group__user=user_id)).distinct()
+        return self.filter(Q(user=user_id) | Q(role__in=Role.objects.of(user_id).values("pk")))
 
     def managing(self) -> GrantQuerySet:
         return self.filter(level=Grant.Level.MANAGE)

@@ -194,7 +194,7 @@ def _take(
     rejected: list[tuple[HostView, Rejection]],
 ) -> bool:
     host = opening.host
-    image = wish.image_on(host)
+    image, job = wish.image_on(host), vm.create_job  # which `move` would read again
     size = Size(wish.size.cpus, wish.size.memory_mib, wish.size.disk_gib, wish.macos_slots_on(host))
     with transaction.atomic():
         if not quotas.take(vm) or not charge(host.id, size):
@@ -214,9 +214,7 @@ def _take(
             placement.save(force_insert=True)
             moved = not host.on_probation or take_probation(host.id, placement)
         if moved:
-            moved = vm.create_job is not None and proceed(
-                vm.create_job, "create", lane=f"host:{host.id}"
-            )
+            moved = job is not None and proceed(job, "create", lane=f"host:{host.id}")
         if not moved:  # cancelled meanwhile: give the charge back
             transaction.set_rollback(True)
     if not moved:
