@@ -140,17 +140,26 @@ def made_from(template: Template) -> str:
 # Claiming ---------------------------------------------------------------------------------------
 
 
-def claim(actor: Actor, wanted: VirtualMachine) -> VirtualMachine | None:
+def pool_for(wanted: VirtualMachine) -> WarmPool | None:
+    """Return the pool that could have what `wanted` describes, ready or not."""
+    template = wanted.template
+    as_made = wanted.start and all(
+        getattr(wanted, name) == getattr(template, name)
+        for name in ("cpus", "memory_mib", "disk_gib", "clone_of")
+    )
+    pool = as_made and WarmPool.objects.filter(template=template, size__gt=0).first()
+    if not pool:
+        return None
+    pool.template = template
+    return pool
+
+
+def claim(actor: Actor, pool: WarmPool, wanted: VirtualMachine) -> VirtualMachine | None:
     """Give the asker a VM that is ready instead of making `wanted`; None when there is none.
 
     In the transaction of the request, which has taken the rights. One conditional UPDATE makes it
     theirs, with the name, lease and grant of `wanted`. Raises `IntegrityError` for a name in use.
     """
-    template = wanted.template
-    pool = WarmPool.objects.filter(template=template, size__gt=0).first()
-    if pool is None or not _fits(wanted, template):
-        return None
-    pool.template = template
     if not quotas.take(wanted) or queue.state().held_at:
         return None  # it waits in the queue, like everybody
     for vm in ready(pool)[:5]:
@@ -162,14 +171,6 @@ def claim(actor: Actor, wanted: VirtualMachine) -> VirtualMachine | None:
             return _hand_over(actor, vm)
     WarmPool.objects.filter(pk=pool.pk).update(misses=F("misses") + 1)
     return None
-
-
-def _fits(wanted: VirtualMachine, template: Template) -> bool:
-    """Return whether a VM as the template makes it is what was asked for."""
-    return wanted.start and all(
-        getattr(wanted, name) == getattr(template, name)
-        for name in ("cpus", "memory_mib", "disk_gib", "clone_of")
-    )
 
 
 def _take(vm: VirtualMachine, pool: WarmPool, wanted: VirtualMachine) -> bool:

@@ -116,9 +116,12 @@ def request_vm(
 
 def _claim(actor: Actor, wanted: VirtualMachine) -> VirtualMachine | None:
     """Return a VM of the template's warm pool instead of `wanted`, if one is ready."""
+    pool = pools.pool_for(wanted)
+    if pool is None:
+        return None
     try:
         with transaction.atomic():
-            vm = pools.claim(actor, wanted)
+            vm = pools.claim(actor, pool, wanted)
             if vm is None:
                 return None
     except IntegrityError:

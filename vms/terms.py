@@ -64,4 +64,7 @@ def slug(name: str, length: int = 40) -> str:
 
 def heaviest_role(user: User | None) -> Role | None:
     """Return the role on whose share what an account has by a direct grant counts."""
-    return Role.objects.of(user.pk).order_by("-weight", "pk").first() if user else None
+    if user is None:
+        return None
+    roles = Role.objects.of(user.pk).select_related("group")
+    return roles.order_by("-weight", "pk").first()

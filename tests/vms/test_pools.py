@@ -279,6 +279,8 @@ def test_the_api_sets_a_pool_and_shows_its_hit_rate(
     assert admin.get(path).json()["ready"] == 1
     made = api.post("vms/", {"template": "ubuntu-ci"}, Prefer="wait=5").json()
     assert (made["state"], made["reason"]) == ("running", "It was ready.")
+    assert made["lease_ends_at"]
+    assert made["host_name"].startswith("warm-ubuntu-ci-")
     shown = api.get(path).json()
     assert (shown["hits"], shown["hit_rate"]) == (1, 1.0)
 

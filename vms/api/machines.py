@@ -92,9 +92,17 @@ class VMList(VMView, Lists, Posts):
             if data["host"] is None:
                 raise NotFound("There is no such host.")
         vm = requests.request_vm(self.actor, **data)
-        # All that is shown of it is known. That it has no lease yet need not be asked.
+        if vm.state != State.PENDING:  # it was ready, and has a host and a lease
+            return self.find(vm.pk, self.get_queryset())
+        # All that is shown of it is known: nothing of what comes later need be asked for.
         VirtualMachine.lease.related.set_cached_value(vm, None)
+        vm.current_placements, vm.ended_placements = [], []  # type: ignore[attr-defined]
         return vm
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        context = super().get_serializer_context()
+        # A VM that was asked for just now has no place in the queue yet.
+        return context | {"places": {}} if self.request.method == "POST" else context
 
     def answer(self, thing: VirtualMachine) -> Response:
         response = super().answer(thing)
