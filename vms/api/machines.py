@@ -100,9 +100,10 @@ class VMList(VMView, Lists, Posts):
         return vm
 
     def get_serializer_context(self) -> dict[str, Any]:
-        context = super().get_serializer_context()
-        # A VM that was asked for just now has no place in the queue yet.
-        return context | {"places": {}} if self.request.method == "POST" else context
+        context = dict(super().get_serializer_context())
+        if self.request and self.request.method == "POST":
+            context["places"] = {}  # what was asked for just now has none in the queue yet
+        return context
 
     def answer(self, thing: VirtualMachine) -> Response:
         response = super().answer(thing)
