@@ -152,7 +152,8 @@ class RemovalHandler(VMHandler):
     It never gives up on a host that does not answer: the VM is ours until it is proven gone.
     """
 
-    calls = frozenset({"find", "stop", "delete", "prove"})
+    at_host = frozenset({"find", "stop", "delete", "prove"})
+    calls = at_host | {"finish"}  # by the worker that has the proof: no queue between the two
     lost = "repeat"
 
     def placement(self, job: Job) -> Placement | None:
@@ -166,7 +167,7 @@ class RemovalHandler(VMHandler):
         placement = self.placement(claim.job)
         if placement and placement.host.removed_at:
             return went_on("finish") if claim.job.step != "finish" else super().run(claim)
-        if placement is None or claim.job.step not in self.calls:
+        if placement is None or claim.job.step not in self.at_host:
             return super().run(claim)
         try:
             return getattr(self, f"step_{claim.job.step}")(claim, placement)
