@@ -110,13 +110,14 @@ class Person:
         expect(self.page.locator("#live")).to_have_attribute("data-state", "live")
         self.page.evaluate("window.opened = 'once'")
 
-    def hears_of_a_change(self) -> None:
+    def hears_of_a_change(self, noun: str = "job") -> None:
         """Let the open page fetch itself anew, as after any change, and show what came."""
         self.page.evaluate(
-            """() => new Promise(done => {
+            """noun => new Promise(done => {
                 document.addEventListener("htmx:after:settle", () => done(), {once: true});
-                document.body.dispatchEvent(new CustomEvent("live:job"));
-            })"""
+                document.body.dispatchEvent(new CustomEvent(`live:${noun}`));
+            })""",
+            noun,
         )
 
     def has_not_reloaded(self) -> None:
@@ -240,7 +241,9 @@ def run_command(person: Person) -> None:
 def sees_only_their_own(bob: Person, foreign: str) -> None:
     """Bob finds neither the administrator's VM nor the places of administrators."""
     places = bob.page.get_by_role("navigation", name="Main").get_by_role("link")
-    expect(places).to_have_text(["Overview", "VMs", "Templates", "Jobs", "Tokens", "Webhooks"])
+    expect(places).to_have_text(
+        ["Overview", "VMs", "Queue", "Templates", "Jobs", "Tokens", "Webhooks"]
+    )
     bob.go("VMs")
     expect(bob.page.locator("#rows tbody tr")).to_have_count(1)
     bob.go("Jobs")
@@ -262,6 +265,23 @@ def revoke(admin: Person) -> None:
         modal.get_by_label("Delete them").check()
         admin.press("Revoke", modal)
     expect(row).to_contain_text("revoked")
+
+
+def stop_what_is_ticked(admin: Person) -> None:
+    """Stop VMs that are ticked in the list, after a look at what would be done."""
+    admin.go("VMs")
+    admin.follows()
+    box = admin.page.get_by_label("Select for-admin")
+    box.check()
+    admin.page.get_by_label("What to do with them").select_option(label="Stop")
+    admin.hears_of_a_change("vm")  # does not take away what was ticked and chosen
+    expect(box).to_be_checked()
+    admin.press("Continue…")
+    modal = admin.page.get_by_role("dialog")
+    expect(modal).to_contain_text("Stop: 1 VM")
+    admin.press("Stop: 1 VM", modal)
+    admin.is_on("batch")
+    expect(admin.page.locator("#job")).to_contain_text("1 done", timeout=VM_MS)
 
 
 def test_a_vm_comes_and_goes_before_the_eyes_of_two_people(
@@ -301,6 +321,7 @@ def test_a_vm_comes_and_goes_before_the_eyes_of_two_people(
     bob.has_not_reloaded()
     left = until(lambda: len(names := simulation.all_vm_names()) == 1 and names, 30, "one VM left")
     assert left[0].startswith("for-admin")
+    stop_what_is_ticked(admin)
     bob.go("VMs")
     bob.press("New VM", bob.page.locator(".page-actions"))
     expect(bob.page.locator("main")).to_contain_text("No template was granted to you")
