@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import adoption, draining, machines, queue, residue, templates, verbs
+from vms.views import access, adoption, draining, machines, queue, residue, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -12,6 +12,8 @@ urlpatterns = [
     path("templates/<uuid:id>/edit/", templates.edit, name="edit-template"),
     path("templates/<uuid:id>/revoke/", templates.revoke, name="revoke-template"),
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
+    path("access/", access.matrix_page, name="access"),
+    path("users/<uuid:id>/access/", access.account_page, name="user-access"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
     path("queue/", queue.queue_page, name="queue"),

@@ -58,6 +58,7 @@ NOUNS = {
     "hosts:": "host",
     "vms:drain": "host",
     "vms:adopt": "host",
+    "vms:user-access": "user",
     "vms:revoke-grant": "grant",
     "vms:edit-quota": "quota",
     "vms:remove-quota": "quota",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import adoption, draining, machines, queue, residue, snapshots, templates
+from vms.api import access, adoption, draining, machines, queue, residue, snapshots, templates
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
     route("templates/<uuid:id>/", templates.TemplateItem, "template"),
     route("templates/<uuid:id>/revoke/", templates.TemplateRevoke, "template-revoke"),
+    route("templates/<uuid:id>/access/", access.TemplateAccess, "template-access"),
+    route("users/<uuid:id>/access/", access.UserAccess, "user-access"),
     route("grants/", templates.GrantList, "grants"),
     route("grants/<uuid:id>/", templates.GrantItem, "grant"),
     route("grants/<uuid:id>/impact/", templates.GrantImpact, "grant-impact"),

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import revocation
 from accounts.models import AuditEvent
 from orchestrator.web import pages
-from vms import access, grants, templates
+from vms import access, grants, matrix, templates
 from vms.forms import GrantForm, RevokeForm, TemplateFilters, TemplateForm
 from vms.models import Grant, Template, VirtualMachine
 
@@ -92,9 +92,12 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
         .order_by(Case(When(state="live", then=0), default=1), "-pk")[:SHOWN_GRANTS]
     )
     subjects = [f"template:{template.pk}", *(f"grant:{grant.pk}" for grant in shown)]
+    may_manage = access.may_manage(request.actor, template)
+    told = may_manage or request.actor.can("templates.view_all")
     context = {
         "template": template,
-        "may_manage": access.may_manage(request.actor, template),
+        "may_manage": may_manage,
+        "ways": matrix.who_can_use(request.actor, template) if told else None,
         "grants": shown,
         "vms": VirtualMachine.objects.visible_to(request.actor)
         .open()
