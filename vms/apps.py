@@ -15,6 +15,7 @@ class VmsConfig(AppConfig):
         from jobs import handlers
         from vms import (
             adoption,
+            asking,
             bulk,
             creation,
             ending,
@@ -36,6 +37,7 @@ class VmsConfig(AppConfig):
             handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")
         handlers.register_at_once("template.revoke", "grant.revoke", "queue.hold", "queue.release")
+        handlers.register_at_once(*asking.VERBS)
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
         caching.register(relying.on_cache)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import access, adoption, draining, machines, queue, residue, templates, verbs
+from vms.views import access, adoption, asking, draining, machines, queue, residue, templates, verbs
 
 app_name = "vms"
 urlpatterns = [
@@ -14,6 +14,11 @@ urlpatterns = [
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
     path("access/", access.matrix_page, name="access"),
     path("users/<uuid:id>/access/", access.account_page, name="user-access"),
+    path("access-requests/", asking.request_list, name="access-requests"),
+    path("access-requests/new/", asking.new, name="ask-access"),
+    path("access-requests/<uuid:id>/approve/", asking.approve, name="approve-access"),
+    path("access-requests/<uuid:id>/decline/", asking.decline, name="decline-access"),
+    path("access-requests/<uuid:id>/withdraw/", asking.withdraw, name="withdraw-access"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
     path("queue/", queue.queue_page, name="queue"),

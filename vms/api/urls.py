@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import access, adoption, draining, machines, queue, residue, snapshots, templates
+from vms.api import (
+    access,
+    adoption,
+    asking,
+    draining,
+    machines,
+    queue,
+    residue,
+    snapshots,
+    templates,
+)
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
@@ -15,6 +25,23 @@ urlpatterns = [
     route("grants/<uuid:id>/", templates.GrantItem, "grant"),
     route("grants/<uuid:id>/impact/", templates.GrantImpact, "grant-impact"),
     route("grants/<uuid:id>/revoke/", templates.GrantRevoke, "grant-revoke"),
+    route("access-requests/", asking.AccessRequestList, "access-requests"),
+    route("access-requests/<uuid:id>/", asking.AccessRequestItem, "access-request"),
+    route(
+        "access-requests/<uuid:id>/approve/",
+        asking.AccessRequestApprove,
+        "access-request-approve",
+    ),
+    route(
+        "access-requests/<uuid:id>/decline/",
+        asking.AccessRequestDecline,
+        "access-request-decline",
+    ),
+    route(
+        "access-requests/<uuid:id>/withdraw/",
+        asking.AccessRequestWithdraw,
+        "access-request-withdraw",
+    ),
     route("tokens/", templates.TokenList, "tokens"),
     route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
     route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),

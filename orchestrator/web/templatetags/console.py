@@ -77,6 +77,10 @@ LOOKS: dict[str, tuple[str, str]] = {
     "gone": ("green", "check"),
     "stayed": ("orange", "trash"),
     "not checked": ("yellow", "alert-triangle"),
+    "open": ("purple", "hourglass"),
+    "approved": _GOOD,
+    "declined": ("red", "ban"),
+    "withdrawn": ("gray", "ban"),
     "use": ("blue", "user"),
     "manage": ("purple", "settings"),
 }
@@ -422,6 +426,7 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
             Place("Tokens", "/tokens/", "key"),
             Place("Webhooks", "/webhooks/", "bell", ("webhooks.use", "accounts.view")),
             Place("Users", "/users/", "users", ("accounts.view",)),
+            Place("Requests", "/access-requests/", "hourglass"),
             Place("Who may use what", "/access/", "eye", ("templates.view_all",)),
             Place("Roles", "/roles/", "shield", ("accounts.view",)),
             Place("Audit", "/audit/", "history", ("audit.view",)),
