@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from django import forms
+from typing import TYPE_CHECKING, Any
 
+import django_filters
+from django import forms
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+
+from accounts.models import Role
 from hosts.forms import MomentField, SearchInput
 from vms.forms import DurationField
-from vms.models import Grant
+from vms.models import Grant, Template
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 LEVELS = [(Grant.Level.USE, "Use"), (Grant.Level.MANAGE, "Manage: use, change and grant")]
 
@@ -54,3 +63,52 @@ class DeclineForm(forms.Form):
     answer = forms.CharField(
         max_length=500, label="A word to them", help_text="Why, and what to do instead."
     )
+
+
+class GrantManyForm(TermsForm):
+    """Many templates to many accounts and roles, on the same terms."""
+
+    templates = forms.ModelMultipleChoiceField(queryset=Template.objects.none())
+    users = forms.ModelMultipleChoiceField(
+        queryset=get_user_model().objects.none(), required=False, label="Accounts"
+    )
+    roles = forms.ModelMultipleChoiceField(queryset=Role.objects.none(), required=False)
+    selection = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    field_order = ("templates", "users", "roles")
+
+    def __init__(self, *arguments: Any, templates: QuerySet[Template], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        fields: Any = self.fields
+        fields["templates"].queryset = templates.order_by("name")
+        accounts = get_user_model().objects.filter(is_active=True)
+        fields["users"].queryset = accounts.order_by("username")
+        fields["roles"].queryset = Role.objects.select_related("group").order_by("group__name")
+
+
+class GrantFilters(django_filters.FilterSet):
+    """What the list of grants can be narrowed by."""
+
+    template = django_filters.CharFilter(
+        field_name="template__name", lookup_expr="icontains", label="Template", widget=SearchInput
+    )
+    subject = django_filters.CharFilter(
+        method="by_subject", label="Account or role", widget=SearchInput
+    )
+    state = django_filters.ChoiceFilter(
+        method="in_state",
+        label="State",
+        choices=[("live", "Live"), ("ended", "Ended")],
+        empty_label="Live and ended",
+    )
+
+    class Meta:
+        model = Grant
+        fields: list[str] = []
+
+    def by_subject(self, rows: QuerySet[Grant], name: str, text: str) -> QuerySet[Grant]:
+        return rows.filter(Q(user__username__icontains=text) | Q(role__group__name__icontains=text))
+
+    def in_state(self, rows: QuerySet[Grant], name: str, state: str) -> QuerySet[Grant]:
+        live = Grant.objects.live().values("pk")
+        return rows.filter(pk__in=live) if state == "live" else rows.exclude(pk__in=live)

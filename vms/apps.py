@@ -17,6 +17,7 @@ class VmsConfig(AppConfig):
             adoption,
             asking,
             bulk,
+            bulk_grants,
             creation,
             ending,
             reconciliation,
@@ -37,7 +38,7 @@ class VmsConfig(AppConfig):
             handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release")
         handlers.register_at_once("template.revoke", "grant.revoke", "queue.hold", "queue.release")
-        handlers.register_at_once(*asking.VERBS)
+        handlers.register_at_once(*asking.VERBS, bulk_grants.KIND)
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
         caching.register(relying.on_cache)

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import access, adoption, asking, draining, machines, queue, residue, templates, verbs
+from vms.views import (
+    access,
+    adoption,
+    asking,
+    bulk_grants,
+    draining,
+    machines,
+    queue,
+    residue,
+    templates,
+    verbs,
+)
 
 app_name = "vms"
 urlpatterns = [
@@ -19,6 +30,8 @@ urlpatterns = [
     path("access-requests/<uuid:id>/approve/", asking.approve, name="approve-access"),
     path("access-requests/<uuid:id>/decline/", asking.decline, name="decline-access"),
     path("access-requests/<uuid:id>/withdraw/", asking.withdraw, name="withdraw-access"),
+    path("grants/", bulk_grants.grant_list, name="grants"),
+    path("grants/new/", bulk_grants.new, name="grant-many"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
     path("queue/", queue.queue_page, name="queue"),

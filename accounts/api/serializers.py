@@ -137,6 +137,19 @@ class RevokeInput(Input):
     running_vms = OneOf(CHOICES, required=False, help_text="Default: keep.")
 
 
+class HitOutput(Output):
+    """One thing that a revocation would reach."""
+
+    kind = serializers.CharField(help_text="`vm`.")
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    state = serializers.CharField()
+    queued = serializers.BooleanField(
+        help_text="Waits for a host: cancelled whatever is chosen for running VMs."
+    )
+    owner = serializers.CharField()
+
+
 class NamedById(TypedDict):
     """Who did it, by the name of that time; the account may be gone."""
 

@@ -229,6 +229,8 @@ def body_of(name: str, thing: Any) -> dict[str, Any]:
         return {"template": str(thing.ids["template"])}
     if name == "api:host-cache-pull":
         return {"image": str(thing.ids["image"])}
+    if name in ("api:grant-many", "api:grant-preview"):
+        return {"templates": [str(thing.ids["template"])], "users": ["charlie"], "level": "use"}
     if name == "api:grants":
         return {"template": str(thing.ids["template"]), "user": "charlie", "level": "use"}
     return {}

@@ -30,7 +30,7 @@ SHOWN_GRANTS = 200
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 
 
-def _with_state(rows: QuerySet[Grant]) -> QuerySet[Grant]:
+def with_state(rows: QuerySet[Grant]) -> QuerySet[Grant]:
     """Say of each grant whether it is live, expired or revoked, by the database's clock."""
     return rows.annotate(
         state=Case(
@@ -43,7 +43,7 @@ def _with_state(rows: QuerySet[Grant]) -> QuerySet[Grant]:
 
 def _own_grants(actor: Actor) -> Prefetch:
     """Return what makes `template.own_grants`: why the actor may (or might) use it, best first."""
-    rows = _with_state(Grant.objects.for_user(actor.user_id)).select_related("role__group")
+    rows = with_state(Grant.objects.for_user(actor.user_id)).select_related("role__group")
     return Prefetch("grants", rows.order_by("-pk"), to_attr="own_grants")
 
 
@@ -87,7 +87,7 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
     """Show a template: what it is, who may use it, its VMs, its history."""
     template = _template(request, id, manage=False)
     shown = (
-        _with_state(Grant.objects.visible_to(request.actor).filter(template=template))
+        with_state(Grant.objects.visible_to(request.actor).filter(template=template))
         .for_page()  # type: ignore[attr-defined]
         .order_by(Case(When(state="live", then=0), default=1), "-pk")[:SHOWN_GRANTS]
     )
