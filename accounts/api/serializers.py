@@ -137,6 +137,17 @@ class RevokeInput(Input):
     running_vms = OneOf(CHOICES, required=False, help_text="Default: keep.")
 
 
+class KillInput(RevokeInput):
+    """What becomes of what was made from something that nobody may use any more."""
+
+    cached_copies = OneOf(
+        ("keep", "delete"),
+        required=False,
+        help_text="Copies of its images in the caches of hosts; deleting them needs the right to "
+        "manage hosts. Default: keep.",
+    )
+
+
 class HitOutput(Output):
     """One thing that a revocation would reach."""
 

@@ -19,6 +19,7 @@ from vms.api import (
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
     route("templates/<uuid:id>/", templates.TemplateItem, "template"),
+    route("templates/<uuid:id>/impact/", templates.TemplateImpact, "template-impact"),
     route("templates/<uuid:id>/revoke/", templates.TemplateRevoke, "template-revoke"),
     route("templates/<uuid:id>/access/", access.TemplateAccess, "template-access"),
     route("users/<uuid:id>/access/", access.UserAccess, "user-access"),

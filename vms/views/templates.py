@@ -15,6 +15,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import revocation
 from accounts.models import AuditEvent
+from catalog.forms import KillForm
+from catalog.views import shown_copies
 from orchestrator.web import pages
 from vms import access, grants, matrix, templates
 from vms.forms import GrantForm, RevokeForm, TemplateFilters, TemplateForm
@@ -149,7 +151,10 @@ def edit(request: PageRequest, id: UUID) -> HttpResponse:
 def revoke(request: PageRequest, id: UUID) -> HttpResponse:
     """Revoke a template, after showing what that hits."""
     template = _template(request, id)
-    form = RevokeForm(pages.posted(request))
+    cached_on = shown_copies(request.actor, templates.own_images(template))
+    form = KillForm(
+        pages.posted(request), copies=bool(cached_on) and request.actor.can("hosts.manage")
+    )
     if pages.accepted(form, lambda v: templates.revoke_template(request.actor, template, **v)):
         return pages.done(request, _page_of(template), f"{template.name} was revoked.")
     context = {
@@ -158,6 +163,7 @@ def revoke(request: PageRequest, id: UUID) -> HttpResponse:
         "title": f"Revoke the template {template.name}",
         "text": "Nobody may use it any more, whatever they were granted. This cannot be undone.",
         "hits": revocation.preview(revocation.Revoked("template", template.pk)),
+        "copies": cached_on,
     }
     return pages.render(
         request, "vms/revoke.html", context, partial="form", status=pages.status_of(form)
