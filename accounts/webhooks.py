@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 MAXIMUM = 20  # of one account
-NOUNS = ("vm", "job", "host", "grant", "lease", "template", "image", "token", "user")
+NOUNS = (
+    "vm",
+    "job",
+    "host",
+    "grant",
+    "access_request",
+    "lease",
+    "template",
+    "image",
+    "token",
+    "user",
+    "role",
+)
 
 
 def visible_to(actor: Actor) -> QuerySet[Webhook]:

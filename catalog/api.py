@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import django_filters
 from rest_framework import serializers
+from rest_framework.response import Response
 
-from accounts.api.serializers import RevokeInput, UserReference
+from accounts.api.serializers import HitOutput, KillInput, UserReference
+from accounts.revocation import CHOICES
 from catalog import caching, images
+from catalog.copies import CHOICES as COPY_CHOICES
+from catalog.copies import copies_of
 from catalog.models import CatalogSource, HostImage, Image
 from hosts.api import HostVerb
 from hosts.models import Architecture, Host
@@ -30,7 +34,9 @@ from orchestrator.api.views import ApiView, Lists, Posts, Shows
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
+    from rest_framework.request import Request
 
+    from accounts.revocation import Hit
     from jobs.models import Job
 
 
@@ -82,7 +88,7 @@ class ReasonInput(Input):
     reason = Text(max_length=300, required=False, allow_blank=True)
 
 
-class ImageRevokeInput(RevokeInput):
+class ImageRevokeInput(KillInput):
     reason = Text(max_length=300, required=False, allow_blank=True)
 
 
@@ -155,11 +161,55 @@ class ImageVerb(ImageView, VerbView):
     output = VerbView.output
 
 
+class CopyOutput(Output):
+    """A copy of an image in the cache of a host."""
+
+    host = ReferenceOutput()
+    catalog_id = serializers.CharField()
+    version = serializers.CharField()
+    size_mib = serializers.IntegerField()
+
+
+class DerivedOutput(Output):
+    """All that was made from something, and what may become of it when it is revoked."""
+
+    hits = HitOutput(many=True)
+    copies = CopyOutput(many=True, help_text="In caches; shown to those who may see hosts.")
+    choices = serializers.ListField(child=serializers.ChoiceField(CHOICES))
+    copy_choices = serializers.ListField(child=serializers.ChoiceField(COPY_CHOICES))
+
+
+def derived(actor: Any, hits: list[Hit], found: list[Image]) -> dict[str, Any]:
+    """Return what a `DerivedOutput` shows of images that go, and of the VMs that are hit."""
+    seen = copies_of(found) if actor.can("hosts.view") else []
+    may_delete = actor.can("hosts.manage")
+    return {
+        "hits": hits,
+        "copies": seen,
+        "choices": CHOICES,
+        "copy_choices": COPY_CHOICES if may_delete else COPY_CHOICES[:1],
+    }
+
+
+class ImageImpact(ImageView):
+    output = DerivedOutput
+    docs = {
+        "GET": "List all that was made from an image: VMs that wait, VMs that exist, and copies in "
+        "the caches of hosts."
+    }
+
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        image = self.target()
+        self.actor.require("images.manage")
+        hits = images.preview(image, "revoke")
+        return Response(self.represent(derived(self.actor, hits, [image])))
+
+
 class ImageRevoke(ImageVerb):
     input = ImageRevokeInput
     docs = {
         "POST": "Revoke an image: no VM is made from it any more, and its running VMs are kept, "
-        "stopped or deleted as chosen."
+        "stopped or deleted as chosen, and so are its copies in the caches of hosts."
     }
 
     def act(self, target: Image, data: dict[str, Any]) -> Job:
@@ -241,6 +291,7 @@ urlpatterns = [
     route("sources/<uuid:id>/", SourceItem, "source"),
     route("images/", ImageList, "images"),
     route("images/<uuid:id>/", ImageItem, "image"),
+    route("images/<uuid:id>/impact/", ImageImpact, "image-impact"),
     route("images/<uuid:id>/revoke/", ImageRevoke, "image-revoke"),
     route("images/<uuid:id>/taint/", ImageTaint, "image-taint"),
     route("images/<uuid:id>/untaint/", ImageUntaint, "image-untaint"),

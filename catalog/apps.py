@@ -10,10 +10,23 @@ class CatalogConfig(AppConfig):
 
     def ready(self) -> None:
         from catalog import caches, caching, images
+        from catalog.api import CacheDeleteInput
+        from catalog.forms import CachesForm
         from hosts import lifecycle
-        from jobs import handlers
+        from hosts.bulk import host_verb
+        from jobs import batches, handlers
 
         lifecycle.register(inventory=caches.record)
         for kind, handler in caching.HANDLERS.items():
             handlers.register(kind, handler)
         handlers.register_at_once(*images.VERBS)
+        batches.register(
+            caching.DELETE,
+            host_verb(
+                "Delete from the cache",
+                caching.delete,
+                form=CachesForm,
+                options=CacheDeleteInput,
+                danger=True,
+            ),
+        )

@@ -44,6 +44,26 @@ class RevokeForm(forms.Form):
     running_vms = RunningVMsField()
 
 
+class KillForm(RevokeForm):
+    """The choices that come with revoking what VMs are made from.
+
+    That for cached copies is there for those who may delete them, where there are any.
+    """
+
+    cached_copies = forms.ChoiceField(
+        label="Copies in the caches of hosts",
+        choices=[("keep", "Keep them"), ("delete", "Delete them")],
+        initial="keep",
+        widget=forms.RadioSelect,
+        help_text="A copy that a VM is still being made of stays, until the batch is retried.",
+    )
+
+    def __init__(self, *arguments: Any, copies: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if not copies:
+            del self.fields["cached_copies"]
+
+
 class ImageFilters(django_filters.FilterSet):
     """What the list of images can be narrowed by."""
 
@@ -110,7 +130,7 @@ class TaintForm(forms.Form):
     reason = forms.CharField(max_length=300)
 
 
-class RevokeImageForm(RevokeForm):
+class RevokeImageForm(KillForm):
     """Why an image must never be used again, and what happens to its VMs."""
 
     reason = forms.CharField(max_length=300)
@@ -132,6 +152,13 @@ class PullForm(forms.Form):
         rows = Image.objects.visible_to(actor).usable()
         rows = rows.filter(architecture=host.status.architecture)
         self.fields["image"].queryset = rows.order_by("catalog_id", "version")  # type: ignore[attr-defined]
+
+
+class CachesForm(forms.Form):
+    """Which image goes from the caches of many hosts."""
+
+    catalog_id = forms.CharField(max_length=200, label="Catalog id")
+    version = forms.CharField(required=False, max_length=100, help_text="Empty: every version.")
 
 
 class CacheForm(forms.Form):

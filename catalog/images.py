@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from accounts import revocation
 from accounts.audit import audit
 from accounts.users import from_validation
+from catalog import copies
 from catalog.models import CatalogSource, Image
 from events.publishing import publish
 from jobs.queueing import record_done
@@ -89,30 +90,50 @@ def _save(actor: Actor, row: Row, noun: str) -> Row:
     return row
 
 
-def revoke(actor: Actor, image: Image, *, reason: str = "", running_vms: str = "keep") -> Job:
-    """Revoke `image`: no VM is made from it any more; `running_vms` as for a grant."""
+def revoke(
+    actor: Actor,
+    image: Image,
+    *,
+    reason: str = "",
+    running_vms: str = "keep",
+    cached_copies: str = "keep",
+) -> Job:
+    """Revoke `image`: no VM is made from it any more; `running_vms` as for a grant.
+
+    With `cached_copies` “delete” every host is asked to delete its copy; the result names the
+    batch. Needs the right to manage hosts then. Revoking again with it deletes what was kept.
+    """
     running_vms = revocation.check_choice(running_vms)
     actor.require("images.manage")
+    deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        if deletes:  # the batch takes the account, which comes before the image
+            actor.take()
         locked = Image.objects.select_for_update().get(pk=image.pk)
         hits: list[Hit] = []
         if not locked.revoked_at:
             Image.objects.filter(pk=image.pk).update(revoked_at=Now(), revoke_reason=reason[:300])
             for _, apply in _entries:
                 hits += apply(image, "revoke", running_vms, actor)
+        batches = [str(job.pk) for job in copies.delete(actor, [image])] if deletes else []
         audit(
             actor,
             "image.revoked",
             f"image:{image.pk}",
             image.name,
-            data={"reason": reason, "running_vms": running_vms, "hit": [str(hit) for hit in hits]},
+            data={
+                "reason": reason,
+                "running_vms": running_vms,
+                "hit": [str(hit) for hit in hits],
+                "cached_copies": cached_copies,
+            },
         )
         publish("image.revoked", f"image:{image.pk}", permission="images.view")
         return record_done(
             "image.revoke",
             f"image:{image.pk}",
             actor,
-            result={"hit": [str(hit) for hit in hits]},
+            result={"hit": [str(hit) for hit in hits], "batches": batches},
         )
 
 

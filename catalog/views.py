@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
-from catalog import caching
+from catalog import caching, copies
 from catalog import images as domain
 from catalog.forms import (
     CacheForm,
@@ -23,11 +23,13 @@ from catalog.forms import (
     SourceForm,
     TaintForm,
 )
-from catalog.models import CatalogSource, HostImage, Image, cached
+from catalog.models import CatalogSource, HostImage, Image
 from hosts.models import Host
 from orchestrator.web import pages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
@@ -81,10 +83,7 @@ def image(request: PageRequest, id: UUID) -> HttpResponse:
     context = {
         "image": found,
         "templates": found.templates.order_by("name"),
-        "copies": HostImage.objects.filter(cached(found), host__removed_at=None)
-        .select_related("host")
-        .defer("host__password", "host__api_key")
-        .order_by("host__name")[:200],
+        "copies": copies.copies_of([found])[:200],
         "audit": AuditEvent.objects.visible_to(request.actor)
         .filter(subject=f"image:{found.pk}")
         .order_by("-pk")[:20],
@@ -141,12 +140,30 @@ def untaint(request: PageRequest, id: UUID) -> HttpResponse:
 def revoke(request: PageRequest, id: UUID) -> HttpResponse:
     """Revoke an image, after showing which VMs that hits."""
     found = _image(request, id)
-    form = RevokeImageForm(pages.posted(request))
+    cached_on = shown_copies(request.actor, [found])
+    form = RevokeImageForm(
+        pages.posted(request), copies=bool(cached_on) and request.actor.can("hosts.manage")
+    )
     if pages.accepted(form, lambda v: domain.revoke(request.actor, found, **v)):
         return pages.done(request, _page_of(found), f"{found.name} was revoked.")
     text = "No VM is made from it ever again."
     hits = domain.preview(found, "revoke")
-    return _dialog(request, form, f"Revoke {found.name}", "Revoke", text, image=found, hits=hits)
+    return _dialog(
+        request,
+        form,
+        f"Revoke {found.name}",
+        "Revoke",
+        text,
+        image=found,
+        hits=hits,
+        copies=cached_on,
+        danger=True,
+    )
+
+
+def shown_copies(actor: Actor, images: Iterable[Image]) -> list[HostImage]:
+    """Return the cached copies of `images` that a page shows: to those who see hosts."""
+    return list(copies.copies_of(images)) if actor.can("hosts.view") else []
 
 
 def _dialog(

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from accounts.api.serializers import UserReference
+from accounts.api.serializers import HitOutput, UserReference
 from jobs import batches, queueing
 from jobs.models import BatchItem, Job, JobLine
 from orchestrator.api.pagination import InOrder
@@ -190,13 +190,13 @@ class Filter(serializers.DictField):
 
 
 class SelectionInput(Input):
-    verb = Text(max_length=60, help_text="`vm.stop`: a verb on VMs or hosts.")
+    verb = Text(max_length=60, help_text="`vm.stop`: a verb on VMs, hosts or grants.")
     ids = serializers.ListField(
         child=serializers.UUIDField(),
         required=False,
         min_length=1,
         max_length=batches.MAXIMUM_ITEMS,
-        help_text="Of the VMs or hosts; or else `filter`.",
+        help_text="Of the things; or else `filter`.",
     )
     filter = Filter(
         required=False,
@@ -239,6 +239,9 @@ class BatchPreviewOutput(Output):
         help_text=f"At most {SHOWN_REFUSED} of them are shown."
     )
     selection = serializers.CharField(help_text="Send it along to act on exactly these.")
+    hits = HitOutput(
+        many=True, allow_null=True, help_text="What a revocation reaches; null for other verbs."
+    )
 
     @extend_schema_field(RefusedItemOutput(many=True))
     def get_refused(self, seen: batches.Preview) -> Any:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from django.http import QueryDict
     from django_filters import FilterSet
 
+    from accounts.revocation import Hit
     from jobs.claims import Claim
     from orchestrator.api.serializers import Input
 
@@ -86,7 +87,8 @@ class BulkVerb:
     """What can be done to many things at once.
 
     `why_not` says, without a query, why a thing would be refused now (empty: it would not); `act`
-    is the verb itself. `form` and `options` read its options from a page and from the API.
+    is the verb itself. `form` and `options` read its options from a page and from the API. `hits`
+    tells what a revocation of these things reaches besides.
     """
 
     label: str  # “Stop”
@@ -96,6 +98,7 @@ class BulkVerb:
     form: type[Form] = Form
     options: type[Input] = Nothing
     danger: bool = False
+    hits: Callable[[list[Any]], list[Hit]] | None = None
 
 
 _verbs: dict[str, BulkVerb] = {}
@@ -135,6 +138,7 @@ class Preview:
     total: int
     refused: list[Refused]
     selection: str
+    hits: list[Hit] | None = None
 
     @property
     def ready(self) -> int:
@@ -145,8 +149,10 @@ def preview(actor: Actor, kind: str, things: Iterable[Any]) -> Preview:
     """Return what a batch would do to `things` now; changes nothing. Raises `Invalid`."""
     verb = verb_of(kind)
     found = _checked(things)
-    refused = [Refused(one.name, why) for one in found if (why := verb.why_not(actor, one))]
-    return Preview(kind, len(found), refused, _digest(found))
+    reasons = [(one, verb.why_not(actor, one)) for one in found]
+    refused = [Refused(one.name, why) for one, why in reasons if why]
+    hits = verb.hits([one for one, why in reasons if not why]) if verb.hits else None
+    return Preview(kind, len(found), refused, _digest(found), hits)
 
 
 def request(

@@ -15,7 +15,9 @@ class VmsConfig(AppConfig):
         from jobs import handlers
         from vms import (
             adoption,
+            asking,
             bulk,
+            bulk_grants,
             creation,
             ending,
             reconciliation,
@@ -36,6 +38,7 @@ class VmsConfig(AppConfig):
             handlers.register(kind, handler)
         handlers.register_at_once("vm.extend", "vm.heartbeat", "vm.hold", "vm.release", "vm.claim")
         handlers.register_at_once("template.revoke", "grant.revoke", "queue.hold", "queue.release")
+        handlers.register_at_once(*asking.VERBS, bulk_grants.KIND)
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
         caching.register(relying.on_cache)

@@ -1,22 +1,26 @@
-"""What can be done to many VMs at once (`jobs.batches`), and draining many hosts."""
+"""What can be done to many VMs or grants at once (`jobs.batches`), and draining many hosts."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Exists, OuterRef
 from django.utils.dateparse import parse_datetime
 
+from accounts.api.serializers import RevokeInput
 from hosts.bulk import host_verb
 from hosts.models import Host, HostHold
 from jobs import batches
 from jobs.batches import BulkVerb, Noun, matching
 from orchestrator.refusals import Forbidden
-from vms import draining, ending, forms, leases, verbs
+from vms import draining, ending, forms, grants, leases, revocations, verbs
+from vms.access_forms import GrantFilters
 from vms.api import serializers
 from vms.api.draining import DrainInput
 from vms.api.machines import VMFilter
-from vms.models import VirtualMachine
+from vms.api.templates import GrantFilter
+from vms.models import Grant, VirtualMachine, managed_by
 from vms.states import OFFERED
 from vms.verbs import snapshots
 
@@ -42,6 +46,30 @@ VMS = Noun(
     lambda actor, query: matching(forms.VMFilters(query, rows(actor), actor=actor)),
     lambda actor, query: matching(VMFilter(query, rows(actor))),
 )
+
+
+def grant_rows(actor: Actor) -> QuerySet[Grant]:
+    """Return the grants that the actor may see, and whether they manage the template by a grant."""
+    managed = managed_by(actor).filter(template=OuterRef("template"))
+    return Grant.objects.visible_to(actor).for_page().annotate(managed=Exists(managed))
+
+
+GRANTS = Noun(
+    "grant",
+    grant_rows,
+    lambda actor, query: matching(GrantFilters(query, grant_rows(actor))),
+    lambda actor, query: matching(GrantFilter(query, grant_rows(actor))),
+)
+
+
+def _why_not_revoke(actor: Actor, grant: Grant) -> str:
+    if grant.revoked_at:
+        return "It was revoked already."
+    if actor.can("templates.manage") or (
+        grant.managed and actor.in_scope("templates")  # type: ignore[attr-defined]
+    ):
+        return ""
+    return "You may not manage its template. Ask its owner."
 
 
 def _why_not(verb: str, actor: Actor, vm: VirtualMachine) -> str:
@@ -71,7 +99,7 @@ def _drain(actor: Actor, host: Host, *, deadline: str | None = None, **options: 
 
 
 def register() -> None:
-    """Offer the verbs on VMs, and the drain of hosts, for many at once."""
+    """Offer the verbs on VMs, the drain of hosts and the end of grants for many at once."""
     for kind, verb in {
         "vm.start": _vm_verb("Start", verbs.start, "start"),
         "vm.stop": _vm_verb(
@@ -107,5 +135,15 @@ def register() -> None:
         "vm.delete": _vm_verb("Delete", ending.request_delete, "delete", danger=True),
         "host.drain": host_verb("Drain", _drain, form=forms.DrainForm, options=DrainInput),
         "host.undrain": host_verb("Undrain", draining.undrain, held=HostHold.Kind.DRAIN),
+        "grant.revoke": BulkVerb(
+            "Revoke",
+            GRANTS,
+            _why_not_revoke,
+            grants.revoke_grant,
+            form=forms.RevokeForm,
+            options=RevokeInput,
+            danger=True,
+            hits=revocations.preview_grants,
+        ),
     }.items():
         batches.register(kind, verb)

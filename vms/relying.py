@@ -31,7 +31,11 @@ def on_cache(host: Host, images: list[Image] | None) -> str:
         wanted = set(copies)
         images = [image for image in Image.objects.all() if image.catalog_id.upper() in wanted]
     there = [
-        image for image in images if HostImage.objects.filter(cached(image), host=host).exists()
+        image
+        for image in images
+        # None is made of one that was revoked or tainted: its copy can go.
+        if not (image.revoked_at or image.tainted_at)
+        and HostImage.objects.filter(cached(image), host=host).exists()
     ]
     waiting = VirtualMachine.objects.pending().filter(
         Q(wanted_host=None) | Q(wanted_host=host), clone_of="", template__images__in=there

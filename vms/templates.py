@@ -11,6 +11,8 @@ from django.db.models.functions import Now
 from accounts import revocation
 from accounts.audit import audit
 from accounts.users import from_validation
+from catalog import copies
+from catalog.models import Image
 from events.publishing import publish
 from jobs.queueing import record_done
 from orchestrator.refusals import Conflict, Invalid
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from accounts.actors import Actor
-    from catalog.models import Image
     from jobs.models import Job
 
 CHANGEABLE = (
@@ -95,17 +96,39 @@ def update_template(
     return template
 
 
-def revoke_template(actor: Actor, template: Template, *, running_vms: str = "keep") -> Job:
-    """Revoke a template: nobody may use it from now on. `running_vms`: keep, stop or delete."""
+def own_images(template: Template) -> list[Image]:
+    """Return the images of `template` that no other live template is made from."""
+    others = Template.objects.live().exclude(pk=template.pk)
+    shared = Image.objects.filter(templates__in=others)
+    return list(template.images.exclude(pk__in=shared).order_by("pk"))
+
+
+def revoke_template(
+    actor: Actor, template: Template, *, running_vms: str = "keep", cached_copies: str = "keep"
+) -> Job:
+    """Revoke a template: nobody may use it from now on. `running_vms`: keep, stop or delete.
+
+    With `cached_copies` “delete” every host is asked to delete its copies of images that no other
+    template is made from; the result names the batches. Needs the right to manage hosts then.
+    """
     running_vms = revocation.check_choice(running_vms)
     access.require_manage(actor, template)
+    deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        if deletes:  # the batch takes the account, which comes before the template
+            actor.take()
         locked = Template.objects.select_for_update().get(pk=template.pk)
         hits = []
         if not locked.revoked_at:
             Template.objects.filter(pk=template.pk).update(revoked_at=Now())
             hits = revocation.apply(revocation.Revoked("template", template.pk), running_vms, actor)
-        data = {"running_vms": running_vms, "hit": [str(hit) for hit in hits]}
+        batches = copies.delete(actor, own_images(template)) if deletes else []
+        data = {
+            "running_vms": running_vms,
+            "hit": [str(hit) for hit in hits],
+            "cached_copies": cached_copies,
+            "batches": [str(job.pk) for job in batches],
+        }
         audit(actor, "template.revoked", _subject(template), template.name, data=data)
         announce(template)
         return record_done("template.revoke", _subject(template), actor, result=data)

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from vms.views import adoption, draining, machines, queue, residue, templates, verbs
+from vms.views import (
+    access,
+    adoption,
+    asking,
+    bulk_grants,
+    draining,
+    machines,
+    queue,
+    residue,
+    templates,
+    verbs,
+)
 
 app_name = "vms"
 urlpatterns = [
@@ -13,6 +24,15 @@ urlpatterns = [
     path("templates/<uuid:id>/revoke/", templates.revoke, name="revoke-template"),
     path("templates/<uuid:id>/warm-pool/", templates.warm_pool, name="warm-pool"),
     path("templates/<uuid:id>/grant/", templates.grant, name="grant"),
+    path("access/", access.matrix_page, name="access"),
+    path("users/<uuid:id>/access/", access.account_page, name="user-access"),
+    path("access-requests/", asking.request_list, name="access-requests"),
+    path("access-requests/new/", asking.new, name="ask-access"),
+    path("access-requests/<uuid:id>/approve/", asking.approve, name="approve-access"),
+    path("access-requests/<uuid:id>/decline/", asking.decline, name="decline-access"),
+    path("access-requests/<uuid:id>/withdraw/", asking.withdraw, name="withdraw-access"),
+    path("grants/", bulk_grants.grant_list, name="grants"),
+    path("grants/new/", bulk_grants.new, name="grant-many"),
     path("grants/<uuid:id>/revoke/", templates.revoke_grant, name="revoke-grant"),
     path("hosts/<uuid:id>/drain/", draining.drain, name="drain"),
     path("queue/", queue.queue_page, name="queue"),

@@ -57,6 +57,25 @@ class UserOutput(Output):
         return sorted(group.name for group in user.groups.all())  # prefetched
 
 
+class RightOutput(Output):
+    """A permission that an account has, and the roles that give it."""
+
+    permission = serializers.ChoiceField(sorted(PERMISSIONS), source="permission.code")
+    meaning = serializers.CharField(source="permission.label")
+    roles = serializers.ListField(child=serializers.CharField(), help_text="Names.")
+
+
+class RightsOutput(Output):
+    """What an account may do by its roles. Templates are granted besides."""
+
+    id = serializers.UUIDField(source="user.id")
+    username = serializers.CharField(source="user.username")
+    active = serializers.BooleanField(
+        source="user.is_active", help_text="A deactivated account may do nothing."
+    )
+    rights = RightOutput(many=True)
+
+
 class UserInput(Input):
     username = Text(max_length=150)
     email = Text(max_length=254, required=False, allow_blank=True)
@@ -116,6 +135,30 @@ class TokenInput(Input):
 
 class RevokeInput(Input):
     running_vms = OneOf(CHOICES, required=False, help_text="Default: keep.")
+
+
+class KillInput(RevokeInput):
+    """What becomes of what was made from something that nobody may use any more."""
+
+    cached_copies = OneOf(
+        ("keep", "delete"),
+        required=False,
+        help_text="Copies of its images in the caches of hosts; deleting them needs the right to "
+        "manage hosts. Default: keep.",
+    )
+
+
+class HitOutput(Output):
+    """One thing that a revocation would reach."""
+
+    kind = serializers.CharField(help_text="`vm`.")
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    state = serializers.CharField()
+    queued = serializers.BooleanField(
+        help_text="Waits for a host: cancelled whatever is chosen for running VMs."
+    )
+    owner = serializers.CharField()
 
 
 class NamedById(TypedDict):

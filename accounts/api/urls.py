@@ -13,6 +13,7 @@ urlpatterns = [
     route("roles/<uuid:id>/", views.RoleItem, "role"),
     route("users/", views.UserList, "users"),
     route("users/<uuid:id>/", views.UserItem, "user"),
+    route("users/<uuid:id>/rights/", views.UserRights, "user-rights"),
     route("service-accounts/", views.ServiceAccountList, "service-accounts"),
     route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
     route("tokens/<uuid:id>/", views.TokenItem, "token"),

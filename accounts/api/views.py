@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from rest_framework.response import Response
 
-from accounts import tokens, users
+from accounts import rights, tokens, users
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.models import ApiToken, AuditEvent, Role, User
@@ -143,6 +143,21 @@ class UserItem(_Accounts, Shows, Patches):
 class ServiceAccountItem(UserItem):
     tag = "service-accounts"
     kind = User.Kind.SERVICE
+
+
+class UserRights(ApiView):
+    tag = "users"
+    model = User
+    output = serializers.RightsOutput
+    docs = {"GET": "Tell what an account of either kind may do, and which of its roles gives it."}
+
+    def rows(self) -> QuerySet[User]:
+        return users_visible_to(self.actor)
+
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        user = self.target()
+        held = [right for right in rights.rights_of(self.actor, user) if right.roles]
+        return Response(self.represent({"user": user, "rights": held}))
 
 
 class TokenFilter(django_filters.FilterSet):

@@ -19,7 +19,7 @@ class ConsoleConfig(AppConfig):
         from catalog.models import Image
         from hosts.models import Host
         from orchestrator.web import names
-        from vms.models import Template, VirtualMachine
+        from vms.models import AccessRequest, Template, VirtualMachine
 
         def by(model: Any, field: str) -> names.Lookup:
             def lookup(keys: set[UUID]) -> dict[UUID, str]:
@@ -35,6 +35,7 @@ class ConsoleConfig(AppConfig):
 
         names.register("vm", by(VirtualMachine, "name"))
         names.register("template", by(Template, "name"), template)
+        names.register("access_request", by(AccessRequest, "name"))
         names.register("host", by(Host, "name"))
         names.register("user", by(User, "username"))
         names.register("token", by(ApiToken, "name"))

@@ -14,7 +14,7 @@ from catalog import images
 from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
-from vms import grants, quotas, requests, templates
+from vms import asking, grants, quotas, requests, templates
 from vms.models import Placement, Receipt, Residue, Snapshot
 
 
@@ -85,6 +85,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         snapshot = Snapshot.objects.create(
             vm=vm, host_snapshot_id="{s-1}", with_memory=False, current=True, seen_at=vm.created_at
         )
+        asked = asking.request_access(actor, template=template.name, reason="test")
         quota = quotas.set_quota(root, user=owner, maximum_vms=9)
         place = Placement.objects.create(
             vm=vm,
@@ -114,6 +115,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
             {
                 **shared,
                 "quota": quota.pk,
+                "access_request": asked.pk,
                 "webhook": webhook.pk,
                 "delivery": delivery.pk,
                 "user": owner.pk,

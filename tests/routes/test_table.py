@@ -58,6 +58,11 @@ NOUNS = {
     "hosts:": "host",
     "vms:drain": "host",
     "vms:adopt": "host",
+    "api:access-request": "access_request",
+    "vms:approve-access": "access_request",
+    "vms:decline-access": "access_request",
+    "vms:withdraw-access": "access_request",
+    "vms:user-access": "user",
     "vms:revoke-grant": "grant",
     "vms:edit-quota": "quota",
     "vms:remove-quota": "quota",
@@ -115,6 +120,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:vm-clone-to-template": {"name": "new"},
     "api:host-maintain": {"reason": "test", "until": "2099-01-01T00:00:00Z"},
     "api:image-taint": {"reason": "test"},
+    "api:access-requests": {"template": "new", "reason": "test"},
+    "api:access-request-decline": {"answer": "no"},
     "api:queue-hold": {"note": "test"},
     "api:quotas": {"role": "Developer", "maximum_vms": 1},
 }
@@ -223,6 +230,8 @@ def body_of(name: str, thing: Any) -> dict[str, Any]:
         return {"template": str(thing.ids["template"])}
     if name == "api:host-cache-pull":
         return {"image": str(thing.ids["image"])}
+    if name in ("api:grant-many", "api:grant-preview"):
+        return {"templates": [str(thing.ids["template"])], "users": ["charlie"], "level": "use"}
     if name == "api:grants":
         return {"template": str(thing.ids["template"]), "user": "charlie", "level": "use"}
     return {}

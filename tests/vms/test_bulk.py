@@ -175,6 +175,7 @@ def test_the_api_previews_and_runs_a_batch_by_filter(
         "ready": 2,
         "refused": [{"name": "build-2", "reason": "It is stopped."}],
         "selection": seen.json()["selection"],
+        "hits": None,
     }
     answer = api.post(
         "batches/",

@@ -16,7 +16,7 @@ from jobs.models import Job
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
 from tests.api.conftest import Api, is_problem, make_token
 from tests.vms.conftest import reread
-from vms import adoption, ending
+from vms import adoption, ending, grants, templates
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -193,3 +193,77 @@ def test_caches_by_page_and_api(
     path = f"hosts/{host.pk}/cache/delete/"
     assert is_problem(Api(make_token(bob)).post(path, {"everything": True}), 404)
     assert api.post(path, {"everything": True}).json()["kind"] == "host.cache_delete"
+
+
+def test_revoking_an_image_deletes_its_copies_as_chosen(pool: Pool, worker: Worker) -> None:
+    assert pool.image
+    for host in pool.hosts[:2]:
+        assert worker.finish(pull(pool, host)).state == "done"
+    image = pool.image
+    kept = images.revoke(pool.alice, image, reason="leaked")
+    assert kept.result["batches"] == []
+    assert HostImage.objects.count() == 2
+    job = images.revoke(pool.alice, image, reason="leaked", cached_copies="delete")
+    batch = Job.objects.get(pk=job.result["batches"][0])
+    assert worker.finish(batch).result == {"done": 2}
+    assert not HostImage.objects.exists()
+    assert cache(pool) == []
+
+
+def test_a_template_takes_only_the_copies_that_no_other_needs(
+    pool: Pool, worker: Worker, host: Host, bob: User
+) -> None:
+    assert pool.image
+    assert pool.template
+    worker.finish(pull(pool, host))
+    grants.grant_template(pool.alice, template=pool.template, user=bob, level="manage")
+    with pytest.raises(Forbidden):  # Bob manages the template, and no hosts
+        templates.revoke_template(pool.bob, pool.template, cached_copies="delete")
+    other = templates.create_template(
+        pool.alice,
+        name="other",
+        images=[pool.image],
+        cpus=1,
+        memory_mib=512,
+        disk_gib=5,
+        default_lease_seconds=60,
+        maximum_lease_seconds=60,
+    )
+    job = templates.revoke_template(pool.alice, other, cached_copies="delete")
+    assert job.result["batches"] == []
+    waits = pool.ask(name="waits", cpus=64)
+    impact = Api(make_token(pool.alice.user)).get(f"templates/{pool.template.pk}/impact/").json()
+    assert [(hit["name"], hit["queued"]) for hit in impact["hits"]] == [("waits", True)]
+    assert [copy["host"]["name"] for copy in impact["copies"]] == ["mac-1"]
+    assert impact["copy_choices"] == ["keep", "delete"]
+    bobs = Api(make_token(bob)).get(f"templates/{pool.template.pk}/impact/").json()
+    assert (len(bobs["hits"]), bobs["copies"], bobs["copy_choices"]) == (1, [], ["keep"])
+    job = templates.revoke_template(pool.alice, pool.template, cached_copies="delete")
+    assert reread(waits).state == "cancelled"
+    batch = Job.objects.get(pk=job.result["batches"][0])
+    assert worker.finish(batch).result == {"done": 1}
+    assert cache(pool) == []
+
+
+def test_the_kill_switch_shows_all_that_is_derived(
+    pool: Pool, worker: Worker, host: Host, client: Client, olga: User
+) -> None:
+    assert pool.image
+    assert pool.template
+    worker.finish(pull(pool, host))
+    pool.ask(name="waits", cpus=64)
+    client.force_login(pool.alice.user)
+    for url in (
+        reverse("catalog:revoke", args=[pool.image.pk]),
+        reverse("vms:revoke-template", args=[pool.template.pk]),
+    ):
+        page = client.get(url).content.decode()
+        assert "waits" in page
+        assert 'id="copies"' in page
+        assert 'name="cached_copies"' in page
+    answer = client.post(
+        reverse("catalog:revoke", args=[pool.image.pk]),
+        {"running_vms": "keep", "cached_copies": "delete", "reason": "leaked"},
+    )
+    assert answer.status_code == 303
+    worker.until(lambda: cache(pool) == [])

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from rest_framework import serializers
 
-from accounts.api.serializers import UserReference
+from accounts.api.serializers import HitOutput, UserReference
 from accounts.revocation import CHOICES
 from hosts.models import Architecture
 from orchestrator.api.serializers import (
@@ -123,19 +123,6 @@ class GrantInput(Input):
     maximum_vms = Whole(min_value=1, required=False, allow_null=True)
     maximum_lease_seconds = Whole(min_value=1, required=False, allow_null=True)
     expires_at = Moment(required=False, allow_null=True)
-
-
-class HitOutput(Output):
-    """One thing that a revocation would reach."""
-
-    kind = serializers.CharField(help_text="`vm`.")
-    id = serializers.UUIDField()
-    name = serializers.CharField()
-    state = serializers.CharField()
-    queued = serializers.BooleanField(
-        help_text="Waits for a host: cancelled whatever is chosen for running VMs."
-    )
-    owner = serializers.CharField()
 
 
 class LosingToken(Output):

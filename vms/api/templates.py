@@ -8,10 +8,12 @@ import django_filters
 from django.db.models import Q, QuerySet
 from rest_framework.response import Response
 
-from accounts.api.serializers import RevokeInput
+from accounts import revocation
+from accounts.api.serializers import KillInput, RevokeInput
 from accounts.api.views import TokenList as BaseTokenList
 from accounts.models import Role, User
 from accounts.revocation import CHOICES
+from catalog.api import DerivedOutput, derived
 from catalog.models import Image
 from jobs.api import VerbView
 from orchestrator.api.references import as_id, lookup, resolve
@@ -96,12 +98,26 @@ class TemplateItem(TemplateView, Shows, Patches):
         templates.update_template(self.actor, template, **data)
 
 
+class TemplateImpact(TemplateView):
+    output = DerivedOutput
+    docs = {
+        "GET": "List all that was made from a template: VMs that wait, VMs that exist, and copies "
+        "of its images in the caches of hosts that no other template needs."
+    }
+
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        template = self.target()
+        access.require_manage(self.actor, template)
+        hits = revocation.preview(revocation.Revoked("template", template.pk))
+        return Response(self.represent(derived(self.actor, hits, templates.own_images(template))))
+
+
 class TemplateRevoke(TemplateView, VerbView):
-    input = RevokeInput
+    input = KillInput
     output = VerbView.output
     docs = {
         "POST": "Revoke a template: nobody may use it any more, and its running VMs are kept, "
-        "stopped or deleted as chosen."
+        "stopped or deleted as chosen, and so are copies of its images in the caches of hosts."
     }
 
     def check_replay(self) -> None:

@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 from orchestrator.api.routing import route
-from vms.api import adoption, draining, machines, pools, queue, residue, snapshots, templates
+from vms.api import (
+    access,
+    adoption,
+    asking,
+    bulk_grants,
+    draining,
+    machines,
+    pools,
+    queue,
+    residue,
+    snapshots,
+    templates,
+)
 
 urlpatterns = [
     route("templates/", templates.TemplateList, "templates"),
     route("templates/<uuid:id>/", templates.TemplateItem, "template"),
+    route("templates/<uuid:id>/impact/", templates.TemplateImpact, "template-impact"),
     route("templates/<uuid:id>/revoke/", templates.TemplateRevoke, "template-revoke"),
     route("templates/<uuid:id>/warm-pool/", pools.TemplatePool, "template-pool"),
+    route("templates/<uuid:id>/access/", access.TemplateAccess, "template-access"),
+    route("users/<uuid:id>/access/", access.UserAccess, "user-access"),
     route("grants/", templates.GrantList, "grants"),
+    route("grants/many/", bulk_grants.GrantMany, "grant-many"),
+    route("grants/preview/", bulk_grants.GrantPreview, "grant-preview"),
     route("grants/<uuid:id>/", templates.GrantItem, "grant"),
     route("grants/<uuid:id>/impact/", templates.GrantImpact, "grant-impact"),
     route("grants/<uuid:id>/revoke/", templates.GrantRevoke, "grant-revoke"),
+    route("access-requests/", asking.AccessRequestList, "access-requests"),
+    route("access-requests/<uuid:id>/", asking.AccessRequestItem, "access-request"),
+    route(
+        "access-requests/<uuid:id>/approve/",
+        asking.AccessRequestApprove,
+        "access-request-approve",
+    ),
+    route(
+        "access-requests/<uuid:id>/decline/",
+        asking.AccessRequestDecline,
+        "access-request-decline",
+    ),
+    route(
+        "access-requests/<uuid:id>/withdraw/",
+        asking.AccessRequestWithdraw,
+        "access-request-withdraw",
+    ),
     route("tokens/", templates.TokenList, "tokens"),
     route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
     route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),

@@ -1,5 +1,8 @@
 """The tables of this room. The domain functions beside them write, views and tasks do not."""
 
+from vms.models.asking import AccessRequest as AccessRequest
+from vms.models.asking import AccessRequestQuerySet as AccessRequestQuerySet
+from vms.models.asking import managed_by as managed_by
 from vms.models.hosts import Drain as Drain
 from vms.models.hosts import Quarantine as Quarantine
 from vms.models.hosts import QuarantineQuerySet as QuarantineQuerySet

@@ -149,5 +149,13 @@ class Grant(BaseModel):
         return f"{self.template} → {self.subject_name}"
 
     @property
+    def subject(self) -> str:
+        return f"grant:{self.pk}"
+
+    @property
+    def name(self) -> str:
+        return str(self)[:200]
+
+    @property
     def subject_name(self) -> str:
         return self.user.username if self.user else f"role {self.role}"

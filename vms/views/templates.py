@@ -15,8 +15,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import revocation
 from accounts.models import AuditEvent
+from catalog.forms import KillForm
+from catalog.views import shown_copies
 from orchestrator.web import pages
-from vms import access, grants, pools, templates
+from vms import access, grants, matrix, pools, templates
 from vms.forms import GrantForm, RevokeForm, TemplateFilters, TemplateForm, WarmPoolForm
 from vms.models import Grant, Template, VirtualMachine
 
@@ -30,7 +32,7 @@ SHOWN_GRANTS = 200
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 
 
-def _with_state(rows: QuerySet[Grant]) -> QuerySet[Grant]:
+def with_state(rows: QuerySet[Grant]) -> QuerySet[Grant]:
     """Say of each grant whether it is live, expired or revoked, by the database's clock."""
     return rows.annotate(
         state=Case(
@@ -43,7 +45,7 @@ def _with_state(rows: QuerySet[Grant]) -> QuerySet[Grant]:
 
 def _own_grants(actor: Actor) -> Prefetch:
     """Return what makes `template.own_grants`: why the actor may (or might) use it, best first."""
-    rows = _with_state(Grant.objects.for_user(actor.user_id)).select_related("role__group")
+    rows = with_state(Grant.objects.for_user(actor.user_id)).select_related("role__group")
     return Prefetch("grants", rows.order_by("-pk"), to_attr="own_grants")
 
 
@@ -87,14 +89,17 @@ def detail(request: PageRequest, id: UUID) -> HttpResponse:
     """Show a template: what it is, who may use it, its VMs, its history."""
     template = _template(request, id, manage=False)
     shown = (
-        _with_state(Grant.objects.visible_to(request.actor).filter(template=template))
+        with_state(Grant.objects.visible_to(request.actor).filter(template=template))
         .for_page()  # type: ignore[attr-defined]
         .order_by(Case(When(state="live", then=0), default=1), "-pk")[:SHOWN_GRANTS]
     )
     subjects = [f"template:{template.pk}", *(f"grant:{grant.pk}" for grant in shown)]
+    may_manage = access.may_manage(request.actor, template)
+    told = may_manage or request.actor.can("templates.view_all")
     context = {
         "template": template,
-        "may_manage": access.may_manage(request.actor, template),
+        "may_manage": may_manage,
+        "ways": matrix.who_can_use(request.actor, template) if told else None,
         "grants": shown,
         "pool": (pool := pools.pool_of(template)),
         "ready": pools.ready(pool).count() if pool.size else 0,
@@ -148,7 +153,10 @@ def edit(request: PageRequest, id: UUID) -> HttpResponse:
 def revoke(request: PageRequest, id: UUID) -> HttpResponse:
     """Revoke a template, after showing what that hits."""
     template = _template(request, id)
-    form = RevokeForm(pages.posted(request))
+    cached_on = shown_copies(request.actor, templates.own_images(template))
+    form = KillForm(
+        pages.posted(request), copies=bool(cached_on) and request.actor.can("hosts.manage")
+    )
     if pages.accepted(form, lambda v: templates.revoke_template(request.actor, template, **v)):
         return pages.done(request, _page_of(template), f"{template.name} was revoked.")
     context = {
@@ -157,6 +165,7 @@ def revoke(request: PageRequest, id: UUID) -> HttpResponse:
         "title": f"Revoke the template {template.name}",
         "text": "Nobody may use it any more, whatever they were granted. This cannot be undone.",
         "hits": revocation.preview(revocation.Revoked("template", template.pk)),
+        "copies": cached_on,
     }
     return pages.render(
         request, "vms/revoke.html", context, partial="form", status=pages.status_of(form)

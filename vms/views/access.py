@@ -1,0 +1,44 @@
+"""The pages of who may use what, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.shortcuts import get_object_or_404
+from django.views.decorators.http import require_safe
+
+from accounts.api.querysets import users_visible_to
+from accounts.rights import rights_of
+from orchestrator.web import pages
+from vms import matrix
+from vms.access_forms import MatrixForm
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from django.http import HttpResponse
+
+    from orchestrator.web.pages import PageRequest
+
+
+@pages.page
+@require_safe
+def matrix_page(request: PageRequest) -> HttpResponse:
+    """Show subjects × templates."""
+    form = MatrixForm(request.GET)
+    asked = form.cleaned_data if form.is_valid() else {}
+    context = {"form": form, "matrix": matrix.matrix(request.actor, **asked)}
+    return pages.render(request, "vms/matrix.html", context, partial="rows")
+
+
+@pages.page
+@require_safe
+def account_page(request: PageRequest, id: UUID) -> HttpResponse:
+    """Show what an account can do: the source of each right, and why it may use each template."""
+    user = get_object_or_404(users_visible_to(request.actor), pk=id)
+    context = {
+        "account": user,
+        "rights": rights_of(request.actor, user),
+        "ways": matrix.what_can_use(request.actor, user),
+    }
+    return pages.render(request, "vms/user_access.html", context, partial="live")
