@@ -30,8 +30,26 @@ class RoleOutput(Output):
     permissions = serializers.ListField(child=serializers.ChoiceField(sorted(PERMISSIONS)))
 
 
+class RoleInput(Input):
+    name = Text(max_length=100)
+    permissions = serializers.ListField(child=OneOf(sorted(PERMISSIONS)), max_length=100)
+    weight = Whole(min_value=1, max_value=100, required=False)
+
+
 class RoleChanges(Input):
     weight = Whole(min_value=1, max_value=100, required=False)
+    name = Text(max_length=100, required=False)
+    permissions = serializers.ListField(
+        child=OneOf(sorted(PERMISSIONS)),
+        max_length=100,
+        required=False,
+        help_text="Exactly these. Those of shipped roles stay as they are.",
+    )
+    running_vms = OneOf(
+        CHOICES,
+        required=False,
+        help_text="What becomes of VMs of members who may not ask for VMs any more. Default: keep.",
+    )
 
 
 class UserReference(Output):
