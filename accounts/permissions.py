@@ -41,6 +41,7 @@ PERMISSIONS = {
 
 READS = frozenset(code for code, permission in PERMISSIONS.items() if permission.noun is None)
 ALL = frozenset(PERMISSIONS)
+CODES = tuple(sorted(PERMISSIONS))
 
 # Scopes of an API token: `read` allows every read; a noun adds its writes; `admin` adds all.
 SCOPES = {

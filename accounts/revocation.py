@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 CHOICES = ("keep", "stop", "delete")
+COPY_CHOICES = ("keep", "delete")  # for copies of images in the caches of hosts
 
 
 @dataclass(frozen=True)
