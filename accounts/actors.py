@@ -30,6 +30,7 @@ class Actor:
     request_id: str = ""
     system: bool = False
     _permissions: frozenset[str] | None = field(default=None, repr=False)
+    _role_ids: frozenset[UUID] | None = field(default=None, repr=False)
 
     @property
     def user_id(self) -> UUID | None:
@@ -55,6 +56,14 @@ class Actor:
                 if self.in_scope(PERMISSIONS[code].noun)
             )
         return self._permissions
+
+    @property
+    def role_ids(self) -> frozenset[UUID]:
+        """Return the ids of the account's roles."""
+        if self._role_ids is None:
+            mine = Role.objects.of(self.user.pk).values_list("pk", flat=True) if self.user else ()
+            self._role_ids = frozenset(mine)
+        return self._role_ids
 
     def in_scope(self, noun: str | None) -> bool:
         """Return whether the token (if any) covers writes of `noun`; None stands for a read."""
@@ -108,7 +117,7 @@ class Actor:
         if self.token and not take(ApiToken.objects.live().filter(pk=self.token.pk)):
             raise Forbidden("This token was revoked or has expired.", code="token_revoked")
         # Roles may have changed before the account's row was taken: look again.
-        self._permissions = None
+        self._permissions = self._role_ids = None
 
 
 SYSTEM = Actor(user=None, system=True)

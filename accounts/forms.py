@@ -10,7 +10,7 @@ from django import forms
 from django.utils import timezone
 
 from accounts.models import AuditEvent, Role, User
-from accounts.permissions import SCOPES
+from accounts.permissions import PERMISSIONS, SCOPES
 from accounts.users import HEAVIEST
 
 if TYPE_CHECKING:
@@ -201,3 +201,20 @@ class WeightForm(forms.Form):
     """How large a role's share of the pool is."""
 
     weight = forms.IntegerField(min_value=1, max_value=HEAVIEST)
+
+
+class RoleForm(forms.Form):
+    """A role of one's own: a name and single permissions."""
+
+    name = forms.CharField(max_length=100)
+    permissions = forms.MultipleChoiceField(
+        choices=[(code, permission.label) for code, permission in PERMISSIONS.items()],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+    )
+
+
+class RoleChangesForm(RoleForm, RunningVmsForm):
+    """A change of a role, and what becomes of the VMs of those who lose by it."""
+
+    field_order = ("name", "permissions", "running_vms")

@@ -27,6 +27,8 @@ PERMISSIONS = {
             "templates.manage", "Make, change, revoke and grant every template", "templates"
         ),
         Permission("vms.use", "Ask for VMs from granted templates; act on one's own", "vms"),
+        Permission("vms.view_roles", "See VMs that count on the share of one's roles"),
+        Permission("vms.manage_roles", "Act on VMs that count on the share of one's roles", "vms"),
         Permission("vms.view_all", "See everybody's VMs"),
         Permission("vms.manage_all", "Act on everybody's VMs", "vms"),
         Permission("jobs.view_all", "See everybody's jobs"),
@@ -39,6 +41,7 @@ PERMISSIONS = {
 
 READS = frozenset(code for code, permission in PERMISSIONS.items() if permission.noun is None)
 ALL = frozenset(PERMISSIONS)
+CODES = tuple(sorted(PERMISSIONS))
 
 # Scopes of an API token: `read` allows every read; a noun adds its writes; `admin` adds all.
 SCOPES = {

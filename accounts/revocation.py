@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 CHOICES = ("keep", "stop", "delete")
+COPY_CHOICES = ("keep", "delete")  # for copies of images in the caches of hosts
 
 
 @dataclass(frozen=True)
 class Revoked:
-    """What is being revoked: `kind` is token, user, role, membership, grant, template or image.
+    """What is being revoked.
 
-    `user_id` narrows a membership to one account.
+    `kind` is token, user, use, role, membership, grant, template or image; `use` is an account's
+    right to ask for VMs. `user_id` narrows a membership to one account.
     """
 
     kind: str

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from accounts import views, webhook_views
+from accounts import role_views, views, webhook_views
 
 app_name = "accounts"
 urlpatterns = [
@@ -16,6 +16,9 @@ urlpatterns = [
     path("users/<uuid:id>/roles/", views.user_roles, name="user-roles"),
     path("users/<uuid:id>/active/", views.user_active, name="user-active"),
     path("roles/", views.role_list, name="roles"),
+    path("roles/new/", role_views.new, name="role-create"),
+    path("roles/<uuid:id>/change/", role_views.change, name="change-role"),
+    path("roles/<uuid:id>/delete/", role_views.delete, name="delete-role"),
     path("roles/<uuid:id>/weight/", views.weigh_role, name="weigh-role"),
     path("audit/", views.audit_list, name="audit"),
     path("webhooks/", webhook_views.webhook_list, name="webhooks"),

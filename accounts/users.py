@@ -16,8 +16,10 @@ from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from accounts.actors import Actor
+    from accounts.revocation import Hit
 
 HEAVIEST = 100  # a role's weight in the queue
 
@@ -74,6 +76,7 @@ def set_roles(
     with transaction.atomic():
         locked = User.objects.select_for_update().get(pk=user.pk)
         before = {role.group_id: role for role in Role.objects.of(user.pk).select_related("group")}
+        able = askers([locked])
         after = {role.group_id: role for role in roles}
         if before.keys() == after.keys():
             return
@@ -87,6 +90,7 @@ def set_roles(
                 revocation.Revoked("membership", role.pk, user.pk), running_vms, actor
             )
         ]
+        hits += revoke_lost_use(actor, able, running_vms)
         audit(
             actor,
             "user.roles_changed",
@@ -99,6 +103,24 @@ def set_roles(
             },
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+
+
+def askers(users: Sequence[User]) -> set[UUID]:
+    """Return which of `users` some role lets ask for VMs."""
+    rows = Role.objects.filter(group__user__in=users).values_list("group__user", "permissions")
+    return {user_id for user_id, codes in rows if "vms.use" in codes}
+
+
+def revoke_lost_use(actor: Actor, able: set[UUID], running_vms: str) -> list[Hit]:
+    """Reach all that accounts have which could ask for VMs before and cannot now; return it."""
+    users = User.objects.filter(pk__in=able).order_by("pk")
+    still = askers(list(users))
+    return [
+        hit
+        for user in users
+        if user.pk not in still
+        for hit in revocation.apply(revocation.Revoked("use", user.pk), running_vms, actor)
+    ]
 
 
 def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "keep") -> None:

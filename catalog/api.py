@@ -9,9 +9,8 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from accounts.api.serializers import HitOutput, KillInput, UserReference
-from accounts.revocation import CHOICES
+from accounts.revocation import CHOICES, COPY_CHOICES
 from catalog import caching, images
-from catalog.copies import CHOICES as COPY_CHOICES
 from catalog.copies import copies_of
 from catalog.models import CatalogSource, HostImage, Image
 from hosts.api import HostVerb

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Q
 
+from accounts.revocation import COPY_CHOICES
 from catalog import caching
 from catalog.models import HostImage, Image, cached
 from hosts.models import Host
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
     from jobs.models import Job
-
-CHOICES = ("keep", "delete")
 
 
 def copies_of(images: Iterable[Image]) -> QuerySet[HostImage]:
@@ -38,8 +37,8 @@ def copies_of(images: Iterable[Image]) -> QuerySet[HostImage]:
 
 def check_choice(actor: Actor, cached_copies: str) -> bool:
     """Return whether copies are to be deleted; raises `Invalid`, or `Forbidden` for who may not."""
-    if cached_copies not in CHOICES:
-        raise Invalid.field("cached_copies", f"Choose one of: {', '.join(CHOICES)}.")
+    if cached_copies not in COPY_CHOICES:
+        raise Invalid.field("cached_copies", f"Choose one of: {', '.join(COPY_CHOICES)}.")
     if cached_copies == "delete":
         actor.require("hosts.manage")
     return cached_copies == "delete"

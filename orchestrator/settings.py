@@ -302,6 +302,8 @@ SPECTACULAR_SETTINGS = {
         "JobState": "jobs.models.Job.State",
         "VMState": "vms.states.State",
         "RunningVMs": "accounts.revocation.CHOICES",
+        "CachedCopies": "accounts.revocation.COPY_CHOICES",
+        "PermissionCode": "accounts.permissions.CODES",
     },
 }
 

@@ -70,7 +70,7 @@ def request_access(actor: Actor, *, template: str, reason: str) -> AccessRequest
             ) from None
         audit(actor, "access.requested", asked.subject, asked.name, data={"reason": reason})
         # The owner is told, who may have no other right than over their templates.
-        _announce(asked, "created", owner=asked.template and asked.template.owner)
+        _announce(asked, "created", owner=asked.template.owner if asked.template else None)
     return asked
 
 

@@ -131,10 +131,17 @@ def grant_many(
             raise Conflict(f"Nothing of this can be granted. {seen.pairs[0].why_not}")
         made = []
         for pair in sorted(seen.ready, key=lambda pair: pair.template.pk):  # the order of locks
-            subject = "user" if isinstance(pair.subject, User) else "role"
+            subject = pair.subject
             made.append(
                 grants.grant_template(
-                    actor, template=pair.template, **{subject: pair.subject}, **vars(terms)
+                    actor,
+                    template=pair.template,
+                    user=subject if isinstance(subject, User) else None,
+                    role=None if isinstance(subject, User) else subject,
+                    level=terms.level,
+                    maximum_vms=terms.maximum_vms,
+                    maximum_lease_seconds=terms.maximum_lease_seconds,
+                    expires_at=terms.expires_at,
                 )
             )
         result = {
@@ -161,11 +168,9 @@ def _covers(grant: Grant, terms: Terms) -> bool:
     """Return whether a live grant gives at least as much as `terms` would."""
     if terms.level == Grant.Level.MANAGE and grant.level != Grant.Level.MANAGE:
         return False
-    return all(
-        has is None or (wanted is not None and has >= wanted)
-        for has, wanted in (
-            (grant.maximum_vms, terms.maximum_vms),
-            (grant.maximum_lease_seconds, terms.maximum_lease_seconds),
-            (grant.expires_at, terms.expires_at),
-        )
-    )
+    limits: list[tuple[Any, Any]] = [
+        (grant.maximum_vms, terms.maximum_vms),
+        (grant.maximum_lease_seconds, terms.maximum_lease_seconds),
+        (grant.expires_at, terms.expires_at),
+    ]
+    return all(has is None or (wanted is not None and has >= wanted) for has, wanted in limits)

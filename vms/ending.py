@@ -95,8 +95,10 @@ def request_delete(actor: Actor, vm: VirtualMachine) -> Job:
 
 
 def require_use(actor: Actor, vm: VirtualMachine) -> None:
-    """Raise `Forbidden` unless the actor may act on `vm`: their own, or everybody's."""
+    """Raise `Forbidden` unless the actor may act on `vm`: their own, their roles', everybody's."""
     if vm.requested_by_id == actor.user_id and actor.can("vms.use"):
+        return
+    if vm.share_id in actor.role_ids and actor.can("vms.manage_roles"):
         return
     actor.require("vms.manage_all")
 

@@ -226,7 +226,7 @@ class VMFilters(django_filters.FilterSet):
         self.filters["template"].field.queryset = templates
         if not actor.can("hosts.view"):
             del self.filters["host"]
-        if not actor.can("vms.view_all"):  # there are only one's own
+        if not (actor.can("vms.view_all") or actor.can("vms.view_roles")):  # only one's own
             del self.filters["owner"], self.filters["whose"]
 
     def search(

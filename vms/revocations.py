@@ -44,7 +44,10 @@ def preview_grants(grants: list[Grant]) -> list[Hit]:
 
 def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
     """Cancel what is queued; keep, stop or delete what exists. The revoked row is locked."""
-    reason = f"Its {revoked.kind} was revoked by {actor.name}."
+    if revoked.kind == "role":  # its grants, before the VMs: a VM's end locks them in this order
+        list(Grant.objects.select_for_update().filter(role=revoked.id).order_by("pk"))
+    what = "owner's right to ask for VMs" if revoked.kind == "use" else revoked.kind
+    reason = f"Its {what} was revoked by {actor.name}."
     return _apply(list(_reached(revoked)), running_vms, reason)
 
 
@@ -56,6 +59,7 @@ def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
             "grant": Q(grant=revoked.id),
             "token": Q(token=revoked.id),
             "user": Q(requested_by=revoked.id),
+            "use": Q(requested_by=revoked.id),
             "role": Q(grant__role=revoked.id),
             "template": Q(template=revoked.id),
             "image": Q(placements__image=revoked.id, placements__current=True)

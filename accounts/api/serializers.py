@@ -5,8 +5,8 @@ from typing import Any, TypedDict
 from rest_framework import serializers
 
 from accounts.models import AuditEvent, User
-from accounts.permissions import PERMISSIONS, SCOPES
-from accounts.revocation import CHOICES
+from accounts.permissions import CODES, SCOPES
+from accounts.revocation import CHOICES, COPY_CHOICES
 from orchestrator.api.serializers import (
     Flag,
     Input,
@@ -27,11 +27,29 @@ class RoleOutput(Output):
     name = serializers.CharField()
     shipped = serializers.BooleanField()
     weight = serializers.IntegerField()
-    permissions = serializers.ListField(child=serializers.ChoiceField(sorted(PERMISSIONS)))
+    permissions = serializers.ListField(child=serializers.ChoiceField(CODES))
+
+
+class RoleInput(Input):
+    name = Text(max_length=100)
+    permissions = serializers.ListField(child=OneOf(CODES), max_length=100)
+    weight = Whole(min_value=1, max_value=100, required=False)
 
 
 class RoleChanges(Input):
     weight = Whole(min_value=1, max_value=100, required=False)
+    name = Text(max_length=100, required=False)
+    permissions = serializers.ListField(
+        child=OneOf(CODES),
+        max_length=100,
+        required=False,
+        help_text="Exactly these. Those of shipped roles stay as they are.",
+    )
+    running_vms = OneOf(
+        CHOICES,
+        required=False,
+        help_text="What becomes of VMs of members who may not ask for VMs any more. Default: keep.",
+    )
 
 
 class UserReference(Output):
@@ -60,7 +78,7 @@ class UserOutput(Output):
 class RightOutput(Output):
     """A permission that an account has, and the roles that give it."""
 
-    permission = serializers.ChoiceField(sorted(PERMISSIONS), source="permission.code")
+    permission = serializers.ChoiceField(CODES, source="permission.code")
     meaning = serializers.CharField(source="permission.label")
     roles = serializers.ListField(child=serializers.CharField(), help_text="Names.")
 
@@ -141,7 +159,7 @@ class KillInput(RevokeInput):
     """What becomes of what was made from something that nobody may use any more."""
 
     cached_copies = OneOf(
-        ("keep", "delete"),
+        COPY_CHOICES,
         required=False,
         help_text="Copies of its images in the caches of hosts; deleting them needs the right to "
         "manage hosts. Default: keep.",

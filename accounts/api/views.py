@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.response import Response
 
-from accounts import rights, tokens, users
+from accounts import custom_roles, rights, tokens, users
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.models import ApiToken, AuditEvent, Role, User
+from accounts.revocation import CHOICES
 from orchestrator.api.references import resolve
 from orchestrator.api.serializers import Input
 from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
@@ -36,11 +38,19 @@ class Me(ApiView):
         return Response(self.represent(self.actor))
 
 
-class RoleList(Lists):
+class RoleList(Lists, Posts):
     tag = "roles"
     model = Role
     output = serializers.RoleOutput
-    docs = {"GET": "List the roles that you may see, with their permissions."}
+    input = serializers.RoleInput
+    permission = "accounts.manage"
+    docs = {
+        "GET": "List the roles that you may see, with their permissions.",
+        "POST": "Make a role with single permissions.",
+    }
+
+    def perform(self, data: dict[str, Any]) -> Role:
+        return custom_roles.create_role(self.actor, **data)
 
     def rows(self) -> QuerySet[Role]:
         return roles_visible_to(self.actor)
@@ -53,7 +63,18 @@ class RoleItem(Shows, Patches):
     changes = serializers.RoleChanges
     docs = {
         "GET": "Show a role with its permissions.",
-        "PATCH": "Change its weight: how large its share is when roles compete for the pool.",
+        "PATCH": "Change its weight: how large its share is when roles compete for the pool; and, "
+        "unless it is a shipped one, its name and permissions. What is taken away ends at once.",
+        "DELETE": "Delete a role with its grants and quota. What rests on it ends at once.",
+    }
+    query: ClassVar[dict[str, list[Any]]] = {
+        "DELETE": [
+            OpenApiParameter(
+                "running_vms",
+                enum=CHOICES,
+                description="What becomes of VMs that rest on it. Default: keep.",
+            )
+        ]
     }
 
     def rows(self) -> QuerySet[Role]:
@@ -61,8 +82,16 @@ class RoleItem(Shows, Patches):
 
     def change(self, role: Role, data: dict[str, Any]) -> None:
         self.actor.require("accounts.manage")
-        if "weight" in data:
-            users.set_weight(self.actor, role, data["weight"])
+        with transaction.atomic():
+            if "weight" in data:
+                users.set_weight(self.actor, role, data.pop("weight"))
+            if "name" in data or "permissions" in data:
+                custom_roles.change_role(self.actor, role, **data)
+
+    def delete(self, request: Request, **kwargs: Any) -> Response:
+        running_vms = request.query_params.get("running_vms", "keep")
+        custom_roles.delete_role(self.actor, self.target(), running_vms=running_vms)
+        return Response(status=204)
 
 
 class UserFilter(django_filters.FilterSet):

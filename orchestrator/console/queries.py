@@ -124,7 +124,7 @@ def _leases(actor: Actor) -> list[Lease]:
         ends_at__lt=timezone.now() + LEASE_HORIZON,
     ).exclude(vm__state__in=State.final())
     if not actor.can("vms.view_all"):
-        leases = leases.filter(vm__requested_by=actor.user_id)
+        leases = leases.filter(vm__in=VirtualMachine.objects.visible_to(actor))
     return list(
         leases.select_related("vm__template", "vm__requested_by").order_by("ends_at")[:SHOWN]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
@@ -76,7 +76,7 @@ class AccessRequest(BaseModel):
         return f"access_request:{self.pk}"
 
 
-def managed_by(actor: Actor) -> models.QuerySet[Grant, dict[str, object]]:
+def managed_by(actor: Actor) -> models.QuerySet[Grant, Any]:
     """Return the ids of the templates that the actor manages by a grant."""
     rows = Grant.objects.live().managing().for_user(actor.user_id)
     if actor.token and actor.token.templates is not None:

@@ -40,7 +40,12 @@ class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
         vms = self
         if actor.token and actor.token.templates is not None:
             vms = vms.filter(template__in=actor.token.templates)
-        return vms if actor.can("vms.view_all") else vms.filter(requested_by=actor.user_id)
+        if actor.can("vms.view_all"):
+            return vms
+        mine = Q(requested_by=actor.user_id)
+        if actor.can("vms.view_roles"):
+            mine |= Q(share__in=actor.role_ids)
+        return vms.filter(mine)
 
     def for_page(self) -> VirtualMachineQuerySet:
         """Return VMs with what a list shows of them."""

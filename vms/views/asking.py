@@ -33,7 +33,7 @@ def request_list(request: PageRequest) -> HttpResponse:
     """Show open requests, those that the reader may answer first, and what was answered last."""
     rows = AccessRequest.objects.visible_to(request.actor).for_page()
     first = Case(When(user=request.actor.user_id, then=1), default=0)
-    waiting = list(rows.open().order_by(first, "-pk")[:200])  # type: ignore[attr-defined]
+    waiting = list(rows.open().order_by(first, "-pk")[:200])
     managed = asking.answerable(request.actor, waiting)
     of_none = request.actor.can("templates.manage")  # who may answer what is no template
     context = {

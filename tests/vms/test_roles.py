@@ -1,0 +1,130 @@
+"""Roles of one's own: at once, and reaching what they take away; VMs of one's roles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from accounts import custom_roles, users
+from accounts.actors import Actor
+from accounts.models import AuditEvent, Role, User
+from orchestrator.refusals import Conflict, Forbidden, Invalid
+from tests.api.conftest import Api, make_token
+from tests.vms.conftest import reread
+from vms import ending, grants
+from vms.models import VirtualMachine
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+    from tests.vms.conftest import Pool
+
+pytestmark = pytest.mark.stores
+
+
+@pytest.fixture
+def builder(pool: Pool) -> Role:
+    """A role that may ask for VMs, and has the template. Bob has it, and no other."""
+    role = custom_roles.create_role(pool.alice, name="Builder", permissions=["vms.use"])
+    users.set_roles(pool.alice, pool.bob.user, [role])  # type: ignore[arg-type]
+    return role
+
+
+def test_a_permission_taken_from_a_role_acts_at_once_and_reaches_vms(
+    pool: Pool, builder: Role
+) -> None:
+    waits = pool.ask(name="waits", cpus=64)
+    assert [hit.name for hit in custom_roles.preview_losing(builder, deleting=False)] == ["waits"]
+    hits = custom_roles.change_role(pool.alice, builder, permissions=["hosts.view"])
+    assert [hit.name for hit in hits] == ["waits"]
+    assert reread(waits).state == "cancelled"
+    fresh = Actor(user=pool.bob.user)
+    assert fresh.permissions == {"hosts.view"}
+    with pytest.raises(Forbidden):
+        pool.ask(fresh)
+    event = AuditEvent.objects.get(action="role.changed")
+    assert event.data["before"]["permissions"] == ["vms.use"]
+    assert event.data["after"]["permissions"] == ["hosts.view"]
+
+
+def test_who_may_ask_by_another_role_keeps_what_they_have(pool: Pool, builder: Role) -> None:
+    developer = Role.objects.get(group__name="Developer")
+    users.set_roles(pool.alice, pool.bob.user, [builder, developer])  # type: ignore[arg-type]
+    waits = pool.ask(name="waits", cpus=64)
+    assert custom_roles.change_role(pool.alice, builder, permissions=[]) == []
+    assert reread(waits).state == "pending"
+    users.set_roles(pool.alice, pool.bob.user, [builder])  # type: ignore[arg-type]
+    assert reread(waits).state == "cancelled"
+
+
+def test_deleting_a_role_reaches_what_rests_on_its_grants(
+    pool: Pool, builder: Role, charlie: User
+) -> None:
+    assert pool.template
+    developer = Role.objects.get(group__name="Developer")
+    users.set_roles(pool.alice, charlie, [builder, developer])
+    grants.grant_template(pool.alice, template=pool.template, role=builder)
+    by_role = pool.ask(Actor(user=charlie), name="by-role", cpus=64)
+    direct = pool.ask(name="direct", cpus=64)
+    custom_roles.delete_role(pool.alice, builder)
+    assert (reread(by_role).state, reread(direct).state) == ("cancelled", "cancelled")
+    assert not Role.objects.filter(pk=builder.pk).exists()
+
+
+def test_shipped_roles_stay_and_bad_ones_are_refused(pool: Pool, builder: Role) -> None:
+    shipped = Role.objects.get(group__name="Developer")
+    with pytest.raises(Conflict, match="Shipped"):
+        custom_roles.change_role(pool.alice, shipped, permissions=[])
+    with pytest.raises(Conflict, match="Shipped"):
+        custom_roles.delete_role(pool.alice, shipped)
+    with pytest.raises(Conflict, match="exists"):
+        custom_roles.create_role(pool.alice, name="builder")
+    with pytest.raises(Invalid):
+        custom_roles.create_role(pool.alice, name="x", permissions=["vms.everything"])
+    with pytest.raises(Forbidden):
+        custom_roles.create_role(pool.bob, name="x")
+
+
+def test_vms_of_ones_roles_are_seen_and_managed_with_the_permissions(
+    pool: Pool, builder: Role, charlie: User
+) -> None:
+    ours = pool.ask(name="ours", cpus=64)
+    assert ours.share == builder
+    theirs = pool.ask(pool.alice, name="theirs", cpus=64)
+    lead = custom_roles.create_role(pool.alice, name="Lead", permissions=["vms.view_roles"])
+    users.set_roles(pool.alice, charlie, [builder, lead])
+    actor = Actor(user=charlie)
+    assert list(VirtualMachine.objects.visible_to(actor)) == [ours]
+    with pytest.raises(Forbidden):
+        ending.request_delete(actor, ours)
+    custom_roles.change_role(
+        pool.alice, lead, permissions=["vms.view_roles", "vms.manage_roles", "vms.use"]
+    )
+    with pytest.raises(Forbidden):
+        ending.request_delete(Actor(user=charlie), theirs)
+    ending.request_delete(Actor(user=charlie), ours)
+    assert reread(ours).state == "cancelled"
+    users.set_roles(pool.alice, charlie, [lead])
+    assert not VirtualMachine.objects.visible_to(Actor(user=charlie)).exists()
+
+
+def test_roles_by_api_and_pages(pool: Pool, client: Client) -> None:
+    api = Api(make_token(pool.alice.user, "admin"))  # type: ignore[arg-type]
+    made = api.post("roles/", {"name": "Tester", "permissions": ["vms.use"]})
+    assert made.status_code == 201, made.content
+    url = f"roles/{made.json()['id']}/"
+    changed = api.patch(url, {"permissions": ["hosts.view"], "name": "Viewer"})
+    assert (changed.json()["name"], changed.json()["permissions"]) == ("Viewer", ["hosts.view"])
+    assert api.delete(f"{url}?running_vms=burn").status_code == 400
+    assert api.delete(url).status_code == 204
+    client.force_login(pool.alice.user)
+    form = {"name": "Tester", "permissions": ["vms.use"]}
+    assert client.post("/roles/new/", form).status_code == 303
+    role = Role.objects.get(group__name="Tester")
+    change = {"name": "Tester", "permissions": [], "running_vms": "keep"}
+    assert client.post(f"/roles/{role.pk}/change/", change).status_code == 303
+    assert Role.objects.get(pk=role.pk).permissions == []
+    assert "Tester" in client.get("/roles/").content.decode()
+    assert client.post(f"/roles/{role.pk}/delete/", {"running_vms": "keep"}).status_code == 303
+    assert not Role.objects.filter(pk=role.pk).exists()
