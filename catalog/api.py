@@ -244,6 +244,11 @@ class PullInput(Input):
     image = Text(max_length=200, help_text="Its id.")
 
 
+class PullManyInput(Input):
+    catalog_id = Text(max_length=200, help_text="Each host takes it in its own architecture.")
+    version = Text(max_length=100, required=False, help_text="Default: what was added last.")
+
+
 class CacheDeleteInput(Input):
     catalog_id = Text(max_length=200, required=False)
     version = Text(max_length=100, required=False, help_text="Default: every version.")

@@ -10,7 +10,7 @@ class CatalogConfig(AppConfig):
 
     def ready(self) -> None:
         from catalog import caches, caching, images
-        from catalog.api import CacheDeleteInput
+        from catalog.api import CacheDeleteInput, PullManyInput
         from catalog.forms import CachesForm
         from hosts import lifecycle
         from hosts.bulk import host_verb
@@ -20,6 +20,15 @@ class CatalogConfig(AppConfig):
         for kind, handler in caching.HANDLERS.items():
             handlers.register(kind, handler)
         handlers.register_at_once(*images.VERBS)
+        batches.register(
+            caching.PULL,
+            host_verb(
+                "Pull into the cache",
+                caching.pull_named,
+                form=CachesForm,
+                options=PullManyInput,
+            ),
+        )
         batches.register(
             caching.DELETE,
             host_verb(

@@ -88,6 +88,24 @@ def pull(actor: Actor, host: Host, image: Image) -> Job:
         )
 
 
+def pull_named(actor: Actor, host: Host, *, catalog_id: str, version: str = "") -> Job:
+    """Have the host download the image of this name in its own architecture.
+
+    Without a `version` the one that was added last. Raises as `pull`, and `NotFound` when the
+    catalog has none for this host.
+    """
+    actor.require("hosts.manage")
+    rows = Image.objects.visible_to(actor).usable().filter(catalog_id__iexact=catalog_id)
+    rows = rows.filter(architecture=host.status.architecture)
+    image = (rows.filter(version=version) if version else rows).order_by("-pk").first()
+    if image is None:
+        raise NotFound(
+            f"The catalog has no usable image {catalog_id}{':' if version else ''}{version} for "
+            f"{host.status.architecture or 'an unknown architecture'}."
+        )
+    return pull(actor, host, image)
+
+
 def delete(
     actor: Actor, host: Host, *, catalog_id: str = "", version: str = "", everything: bool = False
 ) -> Job:

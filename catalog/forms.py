@@ -155,10 +155,14 @@ class PullForm(forms.Form):
 
 
 class CachesForm(forms.Form):
-    """Which image goes from the caches of many hosts."""
+    """Which image goes into the caches of many hosts, or from them."""
 
     catalog_id = forms.CharField(max_length=200, label="Catalog id")
-    version = forms.CharField(required=False, max_length=100, help_text="Empty: every version.")
+    version = forms.CharField(
+        required=False,
+        max_length=100,
+        help_text="Empty: pulled is the one that was added last, deleted is every one.",
+    )
 
 
 class CacheForm(forms.Form):

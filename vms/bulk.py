@@ -9,7 +9,10 @@ from django.db.models import Exists, OuterRef
 from django.utils.dateparse import parse_datetime
 
 from accounts.api.serializers import RevokeInput
+from hosts import holds
+from hosts.api.serializers import WindowInput
 from hosts.bulk import host_verb
+from hosts.forms import WindowForm
 from hosts.models import Host, HostHold
 from jobs import batches
 from jobs.batches import BulkVerb, Noun, matching
@@ -98,6 +101,14 @@ def _drain(actor: Actor, host: Host, *, deadline: str | None = None, **options: 
     )
 
 
+def _maintain(
+    actor: Actor, host: Host, *, reason: str, until: str, starts_at: str | None = None
+) -> Job:
+    end, start = parse_datetime(until), parse_datetime(starts_at) if starts_at else None
+    assert end is not None  # the API and the form have read it before
+    return holds.plan_maintenance(actor, host, reason, end, start)
+
+
 def register() -> None:
     """Offer the verbs on VMs, the drain of hosts and the end of grants for many at once."""
     for kind, verb in {
@@ -132,8 +143,37 @@ def register() -> None:
             form=forms.ExtendManyForm,
             options=serializers.ExtendInput,
         ),
+        "vm.resize": _vm_verb(
+            "Resize",
+            verbs.resize,
+            "resize",
+            form=forms.ResizeManyForm,
+            options=serializers.ResizeInput,
+        ),
+        "vm.upload": _vm_verb(
+            "Copy a file into them",
+            verbs.upload,
+            "execute",
+            form=forms.UploadForm,
+            options=serializers.UploadInput,
+        ),
+        "vm.delete_snapshots": _vm_verb(
+            "Delete all snapshots", snapshots.delete_all, "snapshot", danger=True
+        ),
+        "vm.hold": BulkVerb(
+            "Keep for debugging",
+            VMS,
+            _why_not_extend,
+            leases.hold,
+            form=forms.HoldForm,
+            options=serializers.KeepInput,
+        ),
+        "vm.release": BulkVerb("Keep no longer", VMS, _why_not_extend, leases.release),
         "vm.delete": _vm_verb("Delete", ending.request_delete, "delete", danger=True),
         "host.drain": host_verb("Drain", _drain, form=forms.DrainForm, options=DrainInput),
+        "host.maintain": host_verb(
+            "Plan maintenance", _maintain, form=WindowForm, options=WindowInput
+        ),
         "host.undrain": host_verb("Undrain", draining.undrain, held=HostHold.Kind.DRAIN),
         "grant.revoke": BulkVerb(
             "Revoke",

@@ -350,6 +350,15 @@ class ResizeForm(forms.Form):
     disk_gib = forms.IntegerField(min_value=1, label="Disk (GiB)", help_text="It only grows.")
 
 
+class ResizeManyForm(ResizeForm):
+    """Another size for many VMs; what is left empty stays."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for field in self.fields.values():
+            field.required = False
+
+
 class RenameForm(forms.Form):
     """Another name for a VM."""
 

@@ -253,6 +253,40 @@ def test_many_hosts_are_cordoned_drained_and_released(pool: Pool, worker: Worker
     assert set(HostHold.objects.live().values_list("kind", flat=True)) == {"drain"}
 
 
+def test_each_host_pulls_an_image_in_its_own_architecture(pool: Pool, worker: Worker) -> None:
+    batch = batches.request(
+        pool.alice, "host.cache_pull", pool.hosts, options={"catalog_id": "UBUNTU"}
+    )
+    worker.finish(batch)
+    assert set(outcomes(batch).values()) == {"done"}
+    for number in (1, 2, 3):
+        assert list(pool.simulation.control(number)["cache"]) == ["UBUNTU/24.04"]
+    none = worker.finish(
+        batches.request(
+            pool.alice, "host.cache_pull", pool.hosts[:1], options={"catalog_id": "debian"}
+        )
+    )
+    assert outcomes(none) == {"mac-1": "refused"}
+
+
+def test_many_are_resized_and_kept_and_many_hosts_get_a_window(
+    pool: Pool, worker: Worker, vms: list[VirtualMachine]
+) -> None:
+    resized = worker.finish(
+        batches.request(pool.bob, "vm.resize", vms, options={"memory_mib": 3072})
+    )
+    assert outcomes(resized) == {"build-0": "refused", "build-1": "refused", "build-2": "done"}
+    kept = worker.finish(
+        batches.request(pool.bob, "vm.hold", vms[:2], options={"reason": "a look", "seconds": 60})
+    )
+    assert set(outcomes(kept).values()) == {"done"}
+    freed = worker.finish(batches.request(pool.bob, "vm.release", vms))
+    assert outcomes(freed) == {"build-0": "done", "build-1": "done", "build-2": "refused"}
+    window = {"reason": "macOS 27", "until": "2099-01-01T12:00:00Z"}
+    worker.finish(batches.request(pool.alice, "host.maintain", pool.hosts, options=window))
+    assert HostHold.objects.live().filter(kind="maintenance").count() == 3
+
+
 def test_the_page_asks_before_it_acts_on_all_that_match(
     pool: Pool, worker: Worker, vms: list[VirtualMachine], client: Client, bob: User
 ) -> None:
