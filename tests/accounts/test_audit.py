@@ -1,0 +1,139 @@
+"""The audit trail: found, handed out, and whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.actors import SYSTEM, Actor
+from accounts.audit import audit, exporting, seal_audit
+from accounts.audit.reading import search
+from accounts.models import AuditEvent
+
+pytestmark = [pytest.mark.django_db, pytest.mark.stores]
+
+
+@pytest.fixture
+def trail(alice, bob):
+    """Four events of two people; one was refused."""
+    at_work = Actor(alice, address="10.0.0.7", request_id="req-1")
+    audit(at_work, "host.changed", "host:1", "mac-1", data={"before": {"tags": ["a"]}})
+    audit(at_work, "user.created", "user:2", "Jürgen", data={"mail": 'the "other" Größe'})
+    audit(Actor(bob, address="10.0.0.8"), "host.remove", "host:1", "mac-1", refused=True)
+    audit(SYSTEM, "vm.lease_ended", "vm:3", "=cmd", data={})
+    seal_audit()
+
+
+def actions(rows):
+    return sorted(rows.values_list("action", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("alice", ["host.changed", "user.created"]),
+        ("ALICE mac-1", ["host.changed"]),
+        ("größe", ["user.created"]),
+        ("Größe", ["user.created"]),
+        ('"other"', ["user.created"]),
+        ("10.0.0", ["host.changed", "host.remove", "user.created"]),
+        ("req-1 tags", ["host.changed"]),
+        ("nothing-like-it", []),
+        ("100%", []),
+    ],
+)
+def test_every_word_is_found_wherever_it_stands(trail, text, found):
+    assert actions(search(AuditEvent.objects.all(), text)) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", 4),
+        ("q=mac-1&outcome=refused", 1),
+        ("actor=ALICE", 2),
+        ("action=host", 2),
+        ("subject=host:1", 2),
+        ("subject=mac", 2),
+        ("address=10.0.0.7&action=user.created", 1),
+        ("request_id=req-1", 2),
+        (f"since={timezone.now() + timedelta(hours=1):%Y-%m-%dT%H:%M}", 0),
+        (f"until={timezone.now() + timedelta(hours=1):%Y-%m-%dT%H:%M}", 4),
+    ],
+)
+def test_page_export_and_api_take_the_same_filters(as_, audrey, trail, query, found):
+    client = as_(audrey)
+    page = client.get(f"/audit/?{query}").content.decode()
+    assert page.count('<tr id="audit-') == found
+    lines = client.get(f"/audit/export/?as=jsonl&{query}").getvalue()
+    assert len(lines.splitlines()) == found
+    # Each download is an event itself.
+    rows = client.get(f"/api/v2/audit/?{query}").json()["results"]
+    assert len([row for row in rows if row["action"] != "audit.exported"]) == found
+    answer = client.get(f"/api/v2/audit/export/?{query}")
+    exported = [json.loads(line) for line in answer.getvalue().splitlines()]
+    assert [row["id"] for row in exported if row["action"] != "audit.exported"] == [
+        row["id"] for row in reversed(rows) if row["action"] != "audit.exported"
+    ]
+
+
+def test_a_sheet_gets_every_column_and_no_formula(as_, audrey, trail):
+    answer = as_(audrey).get("/audit/export/?as=csv")
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert "attachment" in answer["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.getvalue().decode())))
+    assert tuple(rows[0]) == exporting.COLUMNS
+    assert [row["sequence"] for row in rows] == ["1", "2", "3", "4"]
+    assert json.loads(rows[1]["data"]) == {"mail": 'the "other" Größe'}
+    assert rows[3]["subject_name"] == "'=cmd"
+    taken = AuditEvent.objects.get(action="audit.exported")
+    assert (taken.actor_name, taken.address) == ("audrey", "127.0.0.1")
+    assert taken.data == {"as": "csv", "filters": {}}
+
+
+def test_who_may_not_see_it_gets_no_copy_and_that_is_audited(as_, bob, trail):
+    client = as_(bob)
+    assert client.get("/audit/export/?as=csv").status_code == 403
+    assert client.get("/api/v2/audit/export/").status_code == 403
+    refused = AuditEvent.objects.filter(outcome="refused", actor_name="bob", address="127.0.0.1")
+    assert actions(refused) == ["audit.export.get", "page.accounts:audit-export"]
+
+
+@pytest.mark.parametrize("query", ["as=xml", "since=yesterday", "outcome=perhaps"])
+def test_a_bad_wish_is_refused_with_a_sentence(as_, audrey, query):
+    client = as_(audrey)
+    assert client.get(f"/audit/export/?{query}").status_code == 400
+    assert client.get(f"/api/v2/audit/export/?{query}").status_code == 400
+    assert not AuditEvent.objects.filter(action="audit.exported").exists()
+
+
+def test_a_long_export_needs_little_memory_and_few_rows_at_once(audrey, monkeypatch):
+    padding = {"text": "x" * 2000}
+    AuditEvent.objects.bulk_create(
+        (
+            AuditEvent(action="vm.created", actor_name="alice", subject="vm:1", data=padding)
+            for _ in range(5000)
+        ),
+        batch_size=500,
+    )
+    answer = exporting.export(Actor(audrey), AuditEvent.objects.all(), "csv", filters={})
+    tracemalloc.start()
+    try:
+        size = sum(len(part) for part in answer.streaming_content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 10_000_000
+    assert peak < size / 2
+
+
+def test_an_export_has_an_end_though_the_trail_grows(audrey, trail):
+    answer = exporting.export(Actor(audrey), AuditEvent.objects.all(), "jsonl", filters={})
+    audit(SYSTEM, "vm.lease_ended", "vm:9")
+    assert len(answer.getvalue().splitlines()) == 4
