@@ -12,6 +12,11 @@ def seal() -> None:
 
 
 @shared_task
+def check_audit() -> None:
+    audit.check_if_due()
+
+
+@shared_task
 def deliver_webhooks() -> None:
     delivering.fan_out(webhooks.rights)
     delivering.deliver(webhooks.rights)

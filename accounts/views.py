@@ -22,7 +22,7 @@ from accounts.forms import (
     UserForm,
     WeightForm,
 )
-from accounts.models import ApiToken, AuditEvent, Role, User
+from accounts.models import ApiToken, AuditEvent, AuditMark, Role, User
 from accounts.permissions import PERMISSIONS
 from events.models import Sequence
 from orchestrator.refusals import Invalid
@@ -320,6 +320,8 @@ def audit_list(request: PageRequest) -> HttpResponse:
         "slice": pages.newest_first(request, filters.qs),
         "head": Sequence.objects.filter(name="audit").first(),
         "unsealed": AuditEvent.objects.filter(sequence__isnull=True).count(),
+        "checked": AuditMark.objects.filter(name=AuditMark.Name.CHECKED).first(),
+        "pruned": AuditMark.objects.filter(name=AuditMark.Name.PRUNED, sequence__gt=0).first(),
         "narrowed": urlencode(_narrowed_by(filters)),
     }
     return pages.render(request, "accounts/audit.html", context, partial="rows")

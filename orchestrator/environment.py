@@ -24,6 +24,13 @@ class Env(FileAwareEnv):
             raise ImproperlyConfigured(f"{name} must be a whole number of at least 1.")
         return int(value)
 
+    def whole(self, name: str, default: int) -> int:
+        """Return a whole number of at least 0."""
+        value = self._number(name, default)
+        if value < 0 or value != int(value):
+            raise ImproperlyConfigured(f"{name} must be a whole number of at least 0.")
+        return int(value)
+
     def seconds(self, name: str, default: float) -> float:
         """Return a duration in seconds, above 0."""
         value = self._number(name, default)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from accounts.audit.chain import Verdict, seal_audit, verify
+from accounts.audit.chain import Verdict, check_if_due, keep, prune, seal_audit, verify
 from accounts.audit.recording import audit
 
-__all__ = ["Verdict", "audit", "seal_audit", "verify"]
+__all__ = ["Verdict", "audit", "check_if_due", "keep", "prune", "seal_audit", "verify"]

@@ -18,6 +18,7 @@ ROW = re.compile(r"^\| `([A-Z_]+)` \|([^|]+)\|([^|]*)\|([^|]+)\|$", re.MULTILINE
 TYPES = {
     "bool": {"boolean"},
     "positive": {"number", "days", "seconds"},
+    "whole": {"days", "number"},
     "seconds": {"seconds"},
     "share": {"share"},
     "choice": {"choice"},
@@ -83,6 +84,7 @@ def test_the_page_lists_every_setting_with_its_type_and_default() -> None:
     [
         ({"DEBUG": "perhaps"}, ["DEBUG", "boolean"]),
         ({"WEB_THREADS": "0"}, ["WEB_THREADS", "at least 1"]),
+        ({"AUDIT_RETENTION_DAYS": "-1"}, ["AUDIT_RETENTION_DAYS", "at least 0"]),
         ({"HOST_POLL_SECONDS": "ten"}, ["HOST_POLL_SECONDS", "must be a number"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT", "json, console"]),
         ({"REDIS_URL": "http://127.0.0.1"}, ["REDIS_URL", "redis://"]),
