@@ -3,6 +3,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from accounts import audit, webhooks
+from accounts.audit import syslog
 from events.webhooks import delivering
 
 
@@ -14,6 +15,11 @@ def seal() -> None:
 @shared_task
 def check_audit() -> None:
     audit.check_if_due()
+
+
+@shared_task
+def send_audit() -> None:
+    syslog.send_audit()
 
 
 @shared_task

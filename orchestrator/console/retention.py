@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from accounts.audit import prune
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, AuditMark
 from events.models import Delivery, Event
 from jobs.models import Job
 from orchestrator.api.models import IdempotencyKey
@@ -66,7 +66,8 @@ def _prune_audit(now: datetime) -> None:
     """Let the chain begin later. By whole days, so that pruning is told of once a day."""
     if settings.AUDIT_RETENTION_DAYS:
         before = now - timedelta(days=settings.AUDIT_RETENTION_DAYS)
-        prune(before.replace(hour=0, minute=0, second=0, microsecond=0))
+        sent = AuditMark.of(AuditMark.Name.SYSLOG).sequence if settings.AUDIT_SYSLOG else None
+        prune(before.replace(hour=0, minute=0, second=0, microsecond=0), at_most=sent)
 
 
 def _delete(rows: QuerySet[Any]) -> int:
