@@ -31,7 +31,7 @@ from orchestrator.web import names, pages
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from django.http import HttpResponse, HttpResponseBase
+    from django.http import HttpResponse
 
     from orchestrator.web.pages import PageRequest
 
@@ -333,7 +333,7 @@ def _narrowed_by(filters: AuditFilters) -> dict[str, str]:
 
 @pages.page
 @require_safe
-def audit_export(request: PageRequest) -> HttpResponseBase:
+def audit_export(request: PageRequest) -> Any:
     """Download what the list shows, as CSV or JSON lines."""
     filters = AuditFilters(request.GET, AuditEvent.objects.visible_to(request.actor))
     if not filters.is_valid():

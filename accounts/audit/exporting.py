@@ -14,7 +14,7 @@ from orchestrator.db.ids import uuid7
 from orchestrator.refusals import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from django.db.models import QuerySet
@@ -33,7 +33,7 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(
-    actor: Actor, rows: QuerySet[AuditEvent], form: str, *, filters: dict[str, str]
+    actor: Actor, rows: QuerySet[AuditEvent], form: str, *, filters: Mapping[str, object]
 ) -> StreamingHttpResponse:
     """Return `rows`, oldest first, as a download in `form` (`csv` or `jsonl`).
 

@@ -52,6 +52,7 @@ class _Handler(SysLogHandler):
 
     def createSocket(self) -> None:
         if self.stream:
+            assert isinstance(self.address, tuple)
             self.socket = socket.create_connection(self.address, SECONDS)
             self.unixsocket = False
         else:

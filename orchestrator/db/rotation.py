@@ -43,7 +43,7 @@ def _rotate(model: type[models.Model], name: str) -> tuple[int, int]:
     newest = Fernet(settings.FIELD_KEYS[0])
     done = stuck = 0
     # As it is stored: the field itself would decrypt it.
-    rows = model._base_manager.annotate(stored=models.functions.Cast(name, models.TextField()))
+    rows: Any = model._base_manager.annotate(stored=models.functions.Cast(name, models.TextField()))
     rows = rows.exclude(**{name: ""}).order_by("pk").values_list("pk", "stored")
     last: Any = None
     while batch := list((rows.filter(pk__gt=last) if last else rows)[:BATCH]):
