@@ -1,6 +1,6 @@
 # The commands of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench soak docs schema vendor clean
+.PHONY: help run test audit lint format bench soak docs schema vendor clean
 
 PYTHON := .venv/bin/python
 
@@ -12,6 +12,10 @@ run: ## run the product here (PORT=8000 BIND=127.0.0.1 DEMO=1)
 
 test: ## all checks and tests (ALLOW_MISSING=1: without what is not installed)
 	@scripts/test
+
+audit: ## known weaknesses of what is installed (pip-audit; needs the network)
+	@scripts/environment --group dev
+	@scripts/audit
 
 lint: ## all checks without a server
 	@scripts/environment --group dev

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import django_filters
 from django import forms
 from django.utils import timezone
 
-from accounts.models import AuditEvent, Role, User
+from accounts.audit.reading import AuditFilter
+from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS, SCOPES
 from accounts.users import HEAVIEST
 
@@ -164,37 +166,37 @@ class UserFilters(django_filters.FilterSet):
         fields = ["q", "kind", "role"]
 
 
-class AuditFilters(django_filters.FilterSet):
-    """What the audit trail can be narrowed by."""
+def _search_box(placeholder: str) -> forms.TextInput:
+    return forms.TextInput(attrs={"type": "search", "placeholder": placeholder})
 
-    action = django_filters.CharFilter(
-        lookup_expr="istartswith",
-        label="Action",
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": "template.granted"}),
-    )
-    actor = django_filters.CharFilter(
-        field_name="actor_name",
-        lookup_expr="iexact",
-        label="Who",
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Account"}),
-    )
-    subject = django_filters.CharFilter(
-        method="about",
-        label="About",
-        widget=forms.TextInput(attrs={"type": "search", "placeholder": "Name or vm:<id>"}),
-    )
-    outcome = django_filters.ChoiceFilter(
-        choices=AuditEvent.Outcome.choices, empty_label="Any outcome"
-    )
 
-    class Meta:
-        model = AuditEvent
-        fields = ["action", "actor", "subject", "outcome"]
+def _clock() -> forms.DateTimeInput:
+    return forms.DateTimeInput(attrs={"type": "datetime-local"})
 
-    def about(self, rows: QuerySet[AuditEvent], name: str, text: str) -> QuerySet[AuditEvent]:
-        if ":" in text:
-            return rows.filter(subject=text)
-        return rows.filter(subject_name__icontains=text)
+
+class AuditFilters(AuditFilter):
+    """What the page of the audit trail can be narrowed by: the API's filters, as a form."""
+
+    WIDGETS: ClassVar[dict[str, forms.Widget]] = {
+        "q": _search_box("Any words"),
+        "action": _search_box("template.granted"),
+        "actor": _search_box("Account"),
+        "subject": _search_box("Name or vm:<id>"),
+        "address": _search_box("10.0.0.7"),
+        "since": _clock(),
+        "until": _clock(),
+    }
+    # What links lead to and nobody types.
+    HIDDEN = ("actor_id", "token_id", "request_id")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.form.fields.items():
+            field.help_text = ""
+            if name in self.HIDDEN:
+                field.widget = forms.HiddenInput()
+            elif name in self.WIDGETS:
+                field.widget = deepcopy(self.WIDGETS[name])
 
 
 class WeightForm(forms.Form):

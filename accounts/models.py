@@ -100,6 +100,14 @@ class ApiToken(BaseModel):
 
 
 class AuditQuerySet(models.QuerySet["AuditEvent"]):
+    def sealed(self) -> AuditQuerySet:
+        return self.filter(sequence__isnull=False)
+
+    def beyond_retention(self) -> AuditQuerySet:
+        """Return what the chain does not need any more: all up to its anchor."""
+        anchor = AuditMark.objects.filter(name=AuditMark.Name.PRUNED).values("sequence")[:1]
+        return self.filter(sequence__lte=models.Subquery(anchor))
+
     def visible_to(self, actor: Actor) -> AuditQuerySet:
         return self if actor.can("audit.view") else self.none()
 
@@ -131,7 +139,31 @@ class AuditEvent(SealedModel):
         indexes = [
             models.Index(fields=["id"], name="audit_unsealed", condition=Q(sequence__isnull=True)),
             models.Index(fields=["subject"], name="audit_subject"),
+            models.Index(fields=["created_at"], name="audit_created_at"),
         ]
 
     def __str__(self) -> str:
         return f"{self.actor_name} {self.action} {self.subject_name}"
+
+
+class AuditMark(models.Model):
+    """A number up to which something was done with the audit trail, with the digest there."""
+
+    class Name(models.TextChoices):
+        PRUNED = "pruned"  # the anchor: the chain begins after it
+        CHECKED = "checked"  # intact so far; with a `problem`, broken there
+        SYSLOG = "syslog"  # sent so far
+
+    name = models.CharField(max_length=10, choices=Name.choices, primary_key=True)
+    sequence = models.BigIntegerField(default=0)
+    digest = models.CharField(max_length=64, default="0" * 64)
+    at = models.DateTimeField(db_default=Now())
+    problem = models.CharField(max_length=300, default="")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.sequence}"
+
+    @classmethod
+    def of(cls, name: str) -> AuditMark:
+        """Return the mark `name`, at the beginning when it was never set."""
+        return cls.objects.filter(name=name).first() or cls(name=name)

@@ -3,12 +3,23 @@ from __future__ import annotations
 from celery import shared_task
 
 from accounts import audit, webhooks
+from accounts.audit import syslog
 from events.webhooks import delivering
 
 
 @shared_task
 def seal() -> None:
     audit.seal_audit()
+
+
+@shared_task
+def check_audit() -> None:
+    audit.check_if_due()
+
+
+@shared_task
+def send_audit() -> None:
+    syslog.send_audit()
 
 
 @shared_task

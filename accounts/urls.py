@@ -21,6 +21,7 @@ urlpatterns = [
     path("roles/<uuid:id>/delete/", role_views.delete, name="delete-role"),
     path("roles/<uuid:id>/weight/", views.weigh_role, name="weigh-role"),
     path("audit/", views.audit_list, name="audit"),
+    path("audit/export/", views.audit_export, name="audit-export"),
     path("webhooks/", webhook_views.webhook_list, name="webhooks"),
     path("webhooks/new/", webhook_views.webhook_create, name="webhook-create"),
     path("webhooks/<uuid:id>/", webhook_views.webhook_page, name="webhook"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import revocation, tokens, users
 from accounts.api.querysets import roles_visible_to, users_visible_to
+from accounts.audit.exporting import export
 from accounts.forms import (
     AuditFilters,
     RolesForm,
@@ -20,9 +22,10 @@ from accounts.forms import (
     UserForm,
     WeightForm,
 )
-from accounts.models import ApiToken, AuditEvent, Role, User
+from accounts.models import ApiToken, AuditEvent, AuditMark, Role, User
 from accounts.permissions import PERMISSIONS
 from events.models import Sequence
+from orchestrator.refusals import Invalid
 from orchestrator.web import names, pages
 
 if TYPE_CHECKING:
@@ -317,5 +320,23 @@ def audit_list(request: PageRequest) -> HttpResponse:
         "slice": pages.newest_first(request, filters.qs),
         "head": Sequence.objects.filter(name="audit").first(),
         "unsealed": AuditEvent.objects.filter(sequence__isnull=True).count(),
+        "checked": AuditMark.objects.filter(name=AuditMark.Name.CHECKED).first(),
+        "pruned": AuditMark.objects.filter(name=AuditMark.Name.PRUNED, sequence__gt=0).first(),
+        "narrowed": urlencode(_narrowed_by(filters)),
     }
     return pages.render(request, "accounts/audit.html", context, partial="rows")
+
+
+def _narrowed_by(filters: AuditFilters) -> dict[str, str]:
+    return {name: filters.data[name] for name in filters.filters if filters.data.get(name)}
+
+
+@pages.page
+@require_safe
+def audit_export(request: PageRequest) -> Any:
+    """Download what the list shows, as CSV or JSON lines."""
+    filters = AuditFilters(request.GET, AuditEvent.objects.visible_to(request.actor))
+    if not filters.is_valid():
+        raise Invalid(next(iter(filters.errors.values()))[0])
+    form = request.GET.get("as", "csv")
+    return export(request.actor, filters.qs, form, filters=_narrowed_by(filters))

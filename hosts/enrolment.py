@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
 
@@ -18,6 +20,7 @@ from hosts.drivers.base import Connection, ErrorKind, HostError
 from hosts.health import Vitals, settle
 from hosts.lifecycle import Listing
 from hosts.models import Host, HostCapacity, HostStatus
+from orchestrator.addresses import is_forbidden
 from orchestrator.db.clock import database_now
 from orchestrator.db.locks import take
 from orchestrator.refusals import Invalid, NotFound
@@ -35,6 +38,7 @@ MAXIMUM_TAGS = 30
 # By kind of trouble: the field to look at, and the code of the refusal.
 _REFUSALS = {
     ErrorKind.NAME_NOT_FOUND: ("url", "host_name_not_found"),
+    ErrorKind.FORBIDDEN_ADDRESS: ("url", "host_forbidden_address"),
     ErrorKind.REFUSED: ("url", "host_refused"),
     ErrorKind.DISCONNECTED: ("url", "host_disconnected"),
     ErrorKind.TIMEOUT: ("url", "host_timeout"),
@@ -44,6 +48,12 @@ _REFUSALS = {
     ErrorKind.BAD_ANSWER: ("url", "host_bad_answer"),
     ErrorKind.TOO_LARGE: ("url", "host_bad_answer"),
 }
+
+
+FORBIDDEN = (
+    "This leads to an address that no host may have: link-local, or where a cloud tells about its "
+    "machines. Enter the host's own address."
+)
 
 
 class TlsUntrusted(Invalid):
@@ -108,6 +118,7 @@ def _checked_connection(
         raise Invalid.field("url", str(error)) from None
     if len(url) > 300:
         raise Invalid.field("url", "The address is longer than 300 characters.")
+    _refuse_forbidden(url)
     try:
         tls_fingerprint = normalise_fingerprint(tls_fingerprint) if tls_fingerprint.strip() else ""
     except ValueError as error:
@@ -124,6 +135,17 @@ def _checked_connection(
     if not api_key and not password:
         raise Invalid.field("password", "Enter the password of this user.")
     return Connection(url, username, password, api_key, tls_fingerprint)
+
+
+def _refuse_forbidden(url: str) -> None:
+    """Say no before anything is connected; the driver looks again at where it is connected."""
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return  # nobody there: the driver says it better
+    if any(is_forbidden(str(address[0])) for *_, address in found):
+        raise Invalid(FORBIDDEN, code="host_forbidden_address", errors={"url": [FORBIDDEN]})
 
 
 def _refuse(error: HostError, connection: Connection) -> NoReturn:

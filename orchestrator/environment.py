@@ -7,6 +7,7 @@ import math
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from cryptography.fernet import Fernet
@@ -22,6 +23,13 @@ class Env(FileAwareEnv):
         value = self._number(name, default)
         if value < 1 or value != int(value):
             raise ImproperlyConfigured(f"{name} must be a whole number of at least 1.")
+        return int(value)
+
+    def whole(self, name: str, default: int) -> int:
+        """Return a whole number of at least 0."""
+        value = self._number(name, default)
+        if value < 0 or value != int(value):
+            raise ImproperlyConfigured(f"{name} must be a whole number of at least 0.")
         return int(value)
 
     def seconds(self, name: str, default: float) -> float:
@@ -76,6 +84,18 @@ class Env(FileAwareEnv):
                 f"{name}: the folder {path} cannot be made ({error.strerror})."
             ) from None
         return path
+
+    def syslog(self, name: str, default: str) -> str:
+        """Return the URL of a syslog server; empty when not set."""
+        value = self.str(name, default)
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:
+            port = None
+        if value and (parts.scheme not in ("udp", "tcp") or not parts.hostname or not port):
+            raise ImproperlyConfigured(f"{name} must look like udp://host:514 or tcp://host:601.")
+        return value
 
     def redis(self, name: str, default: str) -> str:
         """Return the URL of a Redis server."""

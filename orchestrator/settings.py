@@ -52,6 +52,8 @@ try:
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
     EVENT_RETENTION_DAYS: int = env.positive("EVENT_RETENTION_DAYS", 30)
+    AUDIT_RETENTION_DAYS: int = env.whole("AUDIT_RETENTION_DAYS", 0)  # 0: for ever
+    AUDIT_SYSLOG: str = env.syslog("AUDIT_SYSLOG", "")
     WORKER_THREADS: int = env.positive("WORKER_THREADS", 16)
     # For tests of faults only: "kind:step:before|after|settle" kills the worker with SIGKILL at
     # that moment; every bell is rung twice.
@@ -342,6 +344,8 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, seconds in [
         ("seal-events", "events.tasks.seal", 1.0),
         ("seal-audit", "accounts.tasks.seal", 1.0),
+        ("check-audit", "accounts.tasks.check_audit", 60.0),
+        ("send-audit", "accounts.tasks.send_audit", 2.0),
         ("deliver-webhooks", "accounts.tasks.deliver_webhooks", 2.0),
         ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),

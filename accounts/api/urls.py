@@ -28,4 +28,5 @@ urlpatterns = [
         "webhook-redeliver",
     ),
     route("audit/", views.AuditList, "audit"),
+    route("audit/export/", views.AuditExport, "audit-export"),
 ]

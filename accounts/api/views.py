@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import django_filters
 from django.db import transaction
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
 
 from accounts import custom_roles, rights, tokens, users
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
+from accounts.audit.exporting import MEDIA_TYPES, export
+from accounts.audit.reading import AuditFilter
 from accounts.models import ApiToken, AuditEvent, Role, User
 from accounts.revocation import CHOICES
 from orchestrator.api.references import resolve
@@ -261,20 +265,6 @@ class TokenRevoke(_Tokens, Posts):
         return self.target()
 
 
-class AuditFilter(django_filters.FilterSet):
-    action = django_filters.CharFilter(help_text="`template.granted`.")
-    actor = django_filters.CharFilter(field_name="actor_name", help_text="The account's name.")
-    actor_id = django_filters.UUIDFilter()
-    subject = django_filters.CharFilter(help_text="`vm:<id>`.")
-    outcome = django_filters.ChoiceFilter(choices=AuditEvent.Outcome.choices)
-    since = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
-
-    class Meta:
-        model = AuditEvent
-        fields = ["action", "actor", "actor_id", "subject", "outcome", "since", "until"]
-
-
 class AuditList(Lists):
     tag = "audit"
     model = AuditEvent
@@ -284,3 +274,35 @@ class AuditList(Lists):
 
     def rows(self) -> QuerySet[AuditEvent]:
         return AuditEvent.objects.visible_to(self.actor)
+
+
+class AuditExport(ApiView):
+    tag = "audit"
+    model = AuditEvent
+    output = serializers.AuditOutput
+    filterset_class = AuditFilter
+    query: ClassVar[dict[str, list[Any]]] = {
+        "GET": [
+            OpenApiParameter("as", enum=sorted(MEDIA_TYPES), default="jsonl"),
+            *(
+                OpenApiParameter(name, str, description=filter_.extra.get("help_text", ""))
+                for name, filter_ in AuditFilter.base_filters.items()
+            ),
+        ]
+    }
+    docs = {
+        "GET": "Download what the list shows with the same filters, oldest first, as JSON lines or "
+        "CSV. Any number of lines; the download itself is audited."
+    }
+
+    def rows(self) -> QuerySet[AuditEvent]:
+        return AuditEvent.objects.visible_to(self.actor)
+
+    @extend_schema(
+        responses={(200, media_type): OpenApiTypes.STR for media_type in MEDIA_TYPES.values()}
+    )
+    def get(self, request: Request, **kwargs: Any) -> Any:
+        rows = DjangoFilterBackend().filter_queryset(request, self.get_queryset(), self)
+        filters = {name: text for name, text in request.GET.items() if text and name != "as"}
+        form = request.GET.get("as", "jsonl")
+        return export(self.actor, rows, form, filters=filters)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from orchestrator.addresses import is_forbidden, is_loopback
 from orchestrator.refusals import Invalid
 
 MAXIMUM_URL = 500
@@ -77,16 +77,6 @@ def look_up(url: str) -> Target:
 
 def is_allowed(text: str) -> bool:
     """Return whether a webhook may go to this IP address. Private networks are normal here."""
-    ip = ipaddress.ip_address(text)
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    if ip.is_loopback:
+    if is_loopback(text):
         return bool(settings.WEBHOOK_ALLOW_LOOPBACK)
-    # Clouds answer questions about a machine at link-local addresses, and at this one of IPv6.
-    return not (
-        ip.is_link_local
-        or ip.is_multicast
-        or ip.is_unspecified
-        or ip.is_reserved
-        or ip == ipaddress.ip_address("fd00:ec2::254")
-    )
+    return not is_forbidden(text)

@@ -9,6 +9,8 @@ class ErrorKind(StrEnum):
     """Why a call to a host did not work. Each kind has one cause and one thing to do about it."""
 
     NAME_NOT_FOUND = "name_not_found"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+    """Of an address where no host may be; nothing was sent."""
     REFUSED = "refused"
     TIMEOUT = "timeout"
     TLS_UNTRUSTED = "tls_untrusted"
@@ -28,6 +30,7 @@ class ErrorKind(StrEnum):
 
 _PERMANENT = frozenset(
     {
+        ErrorKind.FORBIDDEN_ADDRESS,
         ErrorKind.TLS_UNTRUSTED,
         ErrorKind.CREDENTIALS,
         ErrorKind.NOT_DEVOPS,

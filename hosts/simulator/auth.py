@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import json
+import os
 from enum import Enum
 from hashlib import blake2b, sha256
 from typing import Any
@@ -19,7 +20,8 @@ from hosts.simulator.world import Host
 
 EMAIL = "root@localhost"
 USERNAME = "root"
-PASSWORD = "simulated"  # documented login of every simulated host
+# Documented login of every simulated host; a test that looks for it everywhere plants its own.
+PASSWORD = os.environ.get("SIMULATOR_PASSWORD", "simulated")
 API_KEY = "SIM"
 API_SECRET = "sim"  # documented login of every simulated host
 TOKEN_SECONDS = 900

@@ -1,4 +1,4 @@
-"""Forgetting what is older than the settings keep. The audit trail is kept for ever."""
+"""Forgetting what is older than the settings keep; the audit trail only where they say so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from accounts.audit import prune
+from accounts.models import AuditEvent, AuditMark
 from events.models import Delivery, Event
 from jobs.models import Job
 from orchestrator.api.models import IdempotencyKey
@@ -18,6 +20,8 @@ from vms.models import VirtualMachine
 from vms.states import State
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.db.models import QuerySet
 
 log = structlog.get_logger(__name__)
@@ -44,6 +48,7 @@ def retain() -> None:
         )
         .exclude(Exists(Job.objects.open().filter(parent=OuterRef("pk"))))
     )
+    _prune_audit(now)
     deleted = {
         "events": _delete(events.exclude(pk__in=newest)),
         "jobs": _delete(jobs),
@@ -51,9 +56,18 @@ def retain() -> None:
             Delivery.objects.filter(pk__lt=oldest_event).exclude(state=Delivery.State.PENDING)
         ),
         "idempotency_keys": _delete(IdempotencyKey.objects.expired()),
+        "audit": _delete(AuditEvent.objects.beyond_retention()),
     }
     if any(deleted.values()):
         log.info("retention.deleted", **deleted)
+
+
+def _prune_audit(now: datetime) -> None:
+    """Let the chain begin later. By whole days, so that pruning is told of once a day."""
+    if settings.AUDIT_RETENTION_DAYS:
+        before = now - timedelta(days=settings.AUDIT_RETENTION_DAYS)
+        sent = AuditMark.of(AuditMark.Name.SYSLOG).sequence if settings.AUDIT_SYSLOG else None
+        prune(before.replace(hour=0, minute=0, second=0, microsecond=0), at_most=sent)
 
 
 def _delete(rows: QuerySet[Any]) -> int:

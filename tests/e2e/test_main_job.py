@@ -24,6 +24,11 @@ def team(product: Product, simulation: Simulation) -> Team:
 
 
 def test_the_main_job(team: Team) -> None:
+    do_the_main_job(team)
+
+
+def do_the_main_job(team: Team) -> None:
+    """Create, use, lease, queue and revoke, as a pipeline and its administrator do."""
     before = team.simulation.all_vm_names()
 
     # Bob creates four VMs, one call each, held until they run and have an address.

@@ -18,6 +18,7 @@ ROW = re.compile(r"^\| `([A-Z_]+)` \|([^|]+)\|([^|]*)\|([^|]+)\|$", re.MULTILINE
 TYPES = {
     "bool": {"boolean"},
     "positive": {"number", "days", "seconds"},
+    "whole": {"days", "number"},
     "seconds": {"seconds"},
     "share": {"share"},
     "choice": {"choice"},
@@ -28,6 +29,7 @@ TYPES = {
     "folder": {"path"},
     "public_url": {"URL"},
     "redis": {"URL"},
+    "syslog": {"URL"},
     "str": {"text", "URL"},
 }
 KEY = "SrUXSrlXUe9pPM8kVcHWgYvbKSOFmFMcpkTuVVNfzQM="  # decrypts nothing: only of this test
@@ -83,6 +85,9 @@ def test_the_page_lists_every_setting_with_its_type_and_default() -> None:
     [
         ({"DEBUG": "perhaps"}, ["DEBUG", "boolean"]),
         ({"WEB_THREADS": "0"}, ["WEB_THREADS", "at least 1"]),
+        ({"AUDIT_RETENTION_DAYS": "-1"}, ["AUDIT_RETENTION_DAYS", "at least 0"]),
+        ({"AUDIT_SYSLOG": "localhost:514"}, ["AUDIT_SYSLOG", "udp://host:514"]),
+        ({"AUDIT_SYSLOG": "tcp://localhost:high"}, ["AUDIT_SYSLOG", "tcp://host:601"]),
         ({"HOST_POLL_SECONDS": "ten"}, ["HOST_POLL_SECONDS", "must be a number"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT", "json, console"]),
         ({"REDIS_URL": "http://127.0.0.1"}, ["REDIS_URL", "redis://"]),

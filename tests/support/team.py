@@ -65,7 +65,13 @@ def ok(answer: httpx.Response) -> Any:
 
 
 def make_team(
-    product: Product, simulation: Simulation, *, addresses: bool = False, **template: Any
+    product: Product,
+    simulation: Simulation,
+    *,
+    addresses: bool = False,
+    password: str = "simulated",
+    connection: str = "host=u:p@http://127.0.0.1:9",
+    **template: Any,
 ) -> Team:
     """Enrol the simulated hosts, make a template and grant it to Bob, all by API.
 
@@ -84,15 +90,11 @@ def make_team(
                     "name": f"mac-{number}",
                     "url": url_of(number),
                     "username": "root@localhost",
-                    "password": "simulated",
+                    "password": password,
                 },
             )
         )
-    ok(
-        admin.post(
-            "/sources/", json={"name": "catalog", "connection": "host=u:p@http://127.0.0.1:9"}
-        )
-    )
+    ok(admin.post("/sources/", json={"name": "catalog", "connection": connection}))
     image = ok(
         admin.post(
             "/images/",

@@ -18,8 +18,11 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **__: Any) -> None:
         verdict = audit.verify()
+        audit.keep(verdict)
         unsealed = AuditEvent.objects.filter(sequence__isnull=True).count()
         self.stdout.write(f"events: {verdict.checked}")
+        if verdict.pruned:
+            self.stdout.write(f"pruned up to number: {verdict.pruned}")
         self.stdout.write(f"unsealed: {unsealed}")
         self.stdout.write(f"head: {verdict.head}")
         if verdict.broken_at is not None:

@@ -22,6 +22,7 @@ import httpx
 
 from hosts.drivers.base import ErrorKind
 
+from .guard import ForbiddenAddress, refuse_forbidden
 from .messages import Answer, Request
 from .tls import context_for, shown_fingerprint
 from .trouble import TROUBLE, Unreadable, address_of, translate, wants_fingerprint
@@ -75,8 +76,42 @@ class _DeadlineBackend(httpcore.SyncBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         limit = _remaining(timeout, httpcore.ConnectTimeout)
-        return _DeadlineStream(
-            super().connect_tcp(host, port, limit, local_address, socket_options)
+        stream = super().connect_tcp(host, port, limit, local_address, socket_options)
+        try:
+            refuse_forbidden(stream)
+        except ForbiddenAddress:
+            stream.close()
+            raise
+        return _DeadlineStream(stream)
+
+
+class _GuardedBackend(httpcore.AnyIOBackend):
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        try:
+            refuse_forbidden(stream)
+        except ForbiddenAddress:
+            await stream.aclose()
+            raise
+        return stream
+
+
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=None,
+            max_keepalive_connections=None,
+            keepalive_expiry=_IDLE_SECONDS,
+            network_backend=_GuardedBackend(),
         )
 
 
@@ -205,11 +240,10 @@ class AsyncTransport:
         if self._client is None or self._loop is not loop:  # connections die with their loop
             self._client, self._loop = (
                 httpx.AsyncClient(
-                    verify=context_for(self._fingerprint),
+                    transport=_GuardedTransport(context_for(self._fingerprint)),
                     trust_env=False,
                     follow_redirects=False,
                     cookies=_no_cookies(),
-                    limits=httpx.Limits(keepalive_expiry=_IDLE_SECONDS),
                 ),
                 loop,
             )

@@ -13,6 +13,7 @@ import httpx
 
 from hosts.drivers.base import ErrorKind, HostError
 
+from .guard import SENTENCE, ForbiddenAddress
 from .messages import Request
 from .tls import FingerprintMismatch
 
@@ -115,6 +116,8 @@ def translate_connect_error(error: Exception, host: str, where: str) -> HostErro
     """Tell apart why no connection came about; nothing was sent."""
     for cause in _causes(error):
         match cause:
+            case ForbiddenAddress():
+                return HostError(ErrorKind.FORBIDDEN_ADDRESS, f"{where} is not asked: {SENTENCE}")
             case FingerprintMismatch():
                 return HostError(
                     ErrorKind.TLS_UNTRUSTED,
