@@ -103,12 +103,12 @@ def _dialog(
     **context: Any,
 ) -> HttpResponse:
     back = reverse("accounts:roles")
-    if pages.accepted(form, act):
-        return pages.done(request, back, told)
-    return pages.render(
+    return pages.dialog(
         request,
         "accounts/confirm.html",
-        {"form": form, "back": back, **context},
-        partial="form",
-        status=pages.status_of(form),
+        form,
+        act,
+        back=back,
+        told=told,
+        **context,
     )

@@ -152,6 +152,27 @@ def accepted(form: BaseForm, verb: Callable[[dict[str, Any]], Result]) -> Result
         return None
 
 
+def dialog(
+    request: PageRequest,
+    template: str,
+    form: BaseForm,
+    act: Callable[[dict[str, Any]], Any],
+    *,
+    back: str | Callable[[Any], str],
+    told: str,
+    **context: Any,
+) -> HttpResponse:
+    """Show a form (the partial `form` of `template`), or act on it, tell so and go `back`.
+
+    `act` is as in `accepted`; `back` may be made of what it returns, which must not be empty. The
+    template has `form`, `back` unless that is still to be made, and the `context`.
+    """
+    if result := accepted(form, act):
+        return done(request, back(result) if callable(back) else back, told)
+    shown = {"form": form, "back": "" if callable(back) else back, **context}
+    return render(request, template, shown, partial="form", status=status_of(form))
+
+
 def put_into(form: BaseForm, refusal: Refusal) -> None:
     """Show `refusal` at the fields that it names, else on top of the form."""
     form.refused_with = refusal.status  # type: ignore[attr-defined]

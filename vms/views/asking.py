@@ -118,19 +118,13 @@ def _asked(request: PageRequest, id: UUID) -> AccessRequest:
 
 
 def _dialog(
-    request: PageRequest,
-    form: forms.Form,
-    act: Callable[[dict[str, Any]], Any],
-    *,
-    told: str,
-    **context: Any,
+    request: PageRequest, form: forms.Form, act: Callable[[dict[str, Any]], Any], **context: Any
 ) -> HttpResponse:
-    if pages.accepted(form, act):
-        return pages.done(request, reverse("vms:access-requests"), told)
-    return pages.render(
+    return pages.dialog(
         request,
         "vms/access_request.html",
-        {"form": form, **context},
-        partial="form",
-        status=pages.status_of(form),
+        form,
+        act,
+        back=reverse("vms:access-requests"),
+        **context,
     )

@@ -141,19 +141,8 @@ def remove_quota(request: PageRequest, id: UUID) -> HttpResponse:
 
 
 def _dialog(
-    request: PageRequest,
-    form: forms.Form,
-    act: Callable[[dict[str, Any]], Any],
-    *,
-    told: str,
-    **context: Any,
+    request: PageRequest, form: forms.Form, act: Callable[[dict[str, Any]], Any], **context: Any
 ) -> HttpResponse:
-    if pages.accepted(form, act):
-        return pages.done(request, reverse("vms:queue"), told)
-    return pages.render(
-        request,
-        "vms/queue_dialog.html",
-        {"form": form, **context},
-        partial="form",
-        status=pages.status_of(form),
+    return pages.dialog(
+        request, "vms/queue_dialog.html", form, act, back=reverse("vms:queue"), **context
     )

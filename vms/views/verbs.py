@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -303,8 +302,16 @@ def _dialog(
     goes_to: Callable[[Any], str] | None = None,
 ) -> HttpResponse:
     """Show the form of a verb, or call the verb and go to the VM's page (or to `goes_to`'s)."""
-    if result := pages.accepted(form, act):
-        return pages.done(request, goes_to(result) if goes_to else page_of(vm), told)
-    context = {"vm": vm, "form": form, "title": title, "text": text, "verb": verb}
-    show = partial(pages.render, request, "vms/verb.html", partial="form")
-    return show({**context, "danger": danger}, status=pages.status_of(form))
+    return pages.dialog(
+        request,
+        "vms/verb.html",
+        form,
+        act,
+        back=goes_to or page_of(vm),
+        told=told,
+        vm=vm,
+        title=title,
+        text=text,
+        verb=verb,
+        danger=danger,
+    )

@@ -1,0 +1,31 @@
+"""The forms of this room's pages. They turn text into values; rules are the domain's."""
+
+from catalog.forms import RevokeForm as RevokeForm
+from vms.forms.durations import DurationField as DurationField
+from vms.forms.durations import as_duration as as_duration
+from vms.forms.durations import parse_duration as parse_duration
+from vms.forms.machines import CloneForm as CloneForm
+from vms.forms.machines import DeleteSnapshotForm as DeleteSnapshotForm
+from vms.forms.machines import DrainForm as DrainForm
+from vms.forms.machines import ExecuteForm as ExecuteForm
+from vms.forms.machines import ExtendForm as ExtendForm
+from vms.forms.machines import ExtendManyForm as ExtendManyForm
+from vms.forms.machines import HoldForm as HoldForm
+from vms.forms.machines import RenameForm as RenameForm
+from vms.forms.machines import ResizeForm as ResizeForm
+from vms.forms.machines import ResizeManyForm as ResizeManyForm
+from vms.forms.machines import SnapshotForm as SnapshotForm
+from vms.forms.machines import StopForm as StopForm
+from vms.forms.machines import UploadForm as UploadForm
+from vms.forms.machines import VMFilters as VMFilters
+from vms.forms.machines import VMForm as VMForm
+from vms.forms.machines import WhyNotForm as WhyNotForm
+from vms.forms.queue import HoldQueueForm as HoldQueueForm
+from vms.forms.queue import QuotaChangesForm as QuotaChangesForm
+from vms.forms.queue import QuotaForm as QuotaForm
+from vms.forms.templates import AccountChoice as AccountChoice
+from vms.forms.templates import GrantForm as GrantForm
+from vms.forms.templates import TemplateFilters as TemplateFilters
+from vms.forms.templates import TemplateForm as TemplateForm
+from vms.forms.templates import WarmPoolForm as WarmPoolForm
+from vms.forms.templates import usable_templates as usable_templates
