@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts import revocation
 from accounts.audit import audit
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, Role, User
 from events.publishing import publish
 from jobs.queueing import record_done
 from orchestrator.db.locks import take
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from accounts.actors import Actor
-    from accounts.models import Role
     from accounts.revocation import Hit
     from jobs.models import Job
 
@@ -62,6 +61,8 @@ def grant_template(
         if not take(Template.objects.live().filter(pk=template.pk)):
             raise Conflict("This template was revoked; it cannot be granted.")
         access.require_manage(actor, template)
+        if role and not take(Role.objects.filter(pk=role.pk)):
+            raise Conflict("This role was deleted just now.")
         grant = Grant.objects.create(
             template=template,
             user=user,

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from accounts.models import Role
+from orchestrator.db.locks import take_all
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -66,5 +67,6 @@ def heaviest_role(user: User | None) -> Role | None:
     """Return the role on whose share what an account has by a direct grant counts."""
     if user is None:
         return None
-    roles = Role.objects.of(user.pk).select_related("group")
-    return roles.order_by("-weight", "pk").first()
+    # Kept until the transaction ends: a role that is being deleted waits for this VM, or is gone.
+    roles = take_all(Role.objects.of(user.pk))
+    return max(roles, key=lambda role: (role.weight, -role.pk.int), default=None)

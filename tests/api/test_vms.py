@@ -351,7 +351,7 @@ def test_a_create_takes_few_queries(
     developer: Api, grant: dict[str, Any], django_assert_num_queries: Callable[..., Any]
 ) -> None:
     developer.get("me/")  # a token's first use is noted
-    with django_assert_num_queries(19):  # those of the transaction that takes the rights included
+    with django_assert_num_queries(20):  # those of the transaction that takes the rights included
         made = developer.post("vms/", {"template": "ubuntu-ci"}).json()
     shown = developer.get(f"vms/{made['id']}/").json()
     assert shown == made, "what is answered is what is stored"
