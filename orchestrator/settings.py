@@ -130,6 +130,7 @@ INSTALLED_APPS = [
     "hosts",
     "catalog",
     "vms",
+    "deployments",
     "orchestrator.console",
 ]
 
