@@ -12,6 +12,7 @@ from deployments.planning.model import (
     Context,
     Delta,
     Kind,
+    Operation,
     PlanError,
     leaf,
     parallel,
@@ -34,9 +35,7 @@ class Group(NamedTuple):
 Grouping = Callable[[Block, Context], list[Group]]
 
 
-def collect(
-    deltas: Iterable[Delta], key: Callable[[Delta], Hashable]
-) -> dict[Any, list[Delta]]:
+def collect(deltas: Iterable[Delta], key: Callable[[Delta], Hashable]) -> dict[Any, list[Delta]]:
     """Return the deltas per key; keys in the order in which they first occur."""
     found: dict[Any, list[Delta]] = {}
     for delta in deltas:
@@ -57,6 +56,23 @@ def by_container(block: Block, context: Context) -> list[Group]:
         Group(f"{context.spec.verb} on {place[0]}", place[1], found[place])
         for place in sorted(found)
     ]
+
+
+def by_container_in_place(block: Block, context: Context) -> list[Group]:
+    """Make a leaf per container, by name; one with nothing to do keeps its place in delta order.
+
+    The place rests on one worked case (C23c; decision 0016). Simplification removes such leaves.
+    """
+    by_name = by_container(block, context)
+    first = dict.fromkeys(delta.container.place[1] for delta in block.deltas)
+    idle = {
+        group.key
+        for group in by_name
+        if all(d.operation is Operation.NOOP and not d.steps for d in group.deltas)
+    }
+    groups = {group.key: group for group in by_name}
+    busy = iter([group for group in by_name if group.key not in idle])
+    return [groups[key] if key in idle else next(busy) for key in first]
 
 
 def by_number(word: str, value: Callable[[Container], int | None]) -> Grouping:
@@ -120,8 +136,7 @@ def by_deployed(block: Block, context: Context) -> list[Group]:
     """Make a leaf per delta, by name of the deployed, then container."""
     ordered = sorted(block.deltas, key=lambda delta: (delta.deployed, delta.container.place))
     return [
-        Group(f"{context.spec.verb} {delta.deployed}", delta.deployed, [delta])
-        for delta in ordered
+        Group(f"{context.spec.verb} {delta.deployed}", delta.deployed, [delta]) for delta in ordered
     ]
 
 
@@ -152,7 +167,8 @@ def throttled(block: Block, context: Context) -> Block:
         raise PlanError(f"maxContainersInParallel is {most!r}; give a whole number.")
     groups = in_direction(by_container(block, context), context)
     if most is None or most < 1 or most >= len(groups):
-        return parallel(block.label, (group.block for group in groups))
+        alone = in_direction(by_container_in_place(block, context), context)
+        return parallel(block.label, (group.block for group in alone))
     return batches(block.label, groups, sizes(most, len(groups)), context)
 
 

@@ -17,7 +17,7 @@ from deployments.planning.model import Context, Kind, Orchestrator, PlanError, S
 ENTRY_POINTS = "orchestrator.planning"
 
 GROUPINGS: dict[str, grouping.Grouping] = {
-    "container": grouping.by_container,
+    "container": grouping.by_container_in_place,
     "composite-package": grouping.by_member,
     "deployment-group": grouping.by_number("Group", lambda container: container.group),
     "deployment-sub-group": grouping.by_number("SubGroup", lambda container: container.sub_group),
@@ -55,7 +55,9 @@ def custom(setting: Sequence[str] = ()) -> dict[str, Loader]:
     They come from entry points of the group `orchestrator.planning` and from `setting`, entries
     `name=package.module:function`, which win. Raises PlanError for an entry of another form.
     """
-    found: dict[str, Loader] = {point.name: point.load for point in entry_points(group=ENTRY_POINTS)}
+    found: dict[str, Loader] = {
+        point.name: point.load for point in entry_points(group=ENTRY_POINTS)
+    }
     for entry in setting:
         name, _, target = (part.strip() for part in entry.partition("="))
         module, _, attribute = target.partition(":")
@@ -71,9 +73,7 @@ def load(module: str, attribute: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def resolve(
-    written: str, spec: Spec, custom: Mapping[str, Loader]
-) -> tuple[Orchestrator, Context]:
+def resolve(written: str, spec: Spec, custom: Mapping[str, Loader]) -> tuple[Orchestrator, Context]:
     """Return the orchestrator of a name with or without `{parameters}`, and what it may look at.
 
     Raises PlanError for an unknown name, for wrong parameters and for a custom one that cannot be

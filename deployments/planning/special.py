@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from deployments.planning.grouping import collect, names
-from deployments.planning.model import Block, Container, Context, Delta, Operation, Step, leaf, serial
+from deployments.planning.model import (
+    Block,
+    Container,
+    Context,
+    Delta,
+    Operation,
+    Step,
+    leaf,
+    serial,
+)
 
 OUT_OF_POOL, INTO_POOL = 10, 90  # orders: STOP_ARTIFACTS, START_ARTIFACTS
 

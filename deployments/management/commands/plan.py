@@ -34,9 +34,7 @@ class Command(BaseCommand):
             found = cases.read(Path(options["case"]).read_text(encoding="utf-8"))
             if options["id"] is not None:
                 if options["id"] not in found:
-                    raise cases.CaseError(
-                        f"There is no case {options['id']} in {options['case']}."
-                    )
+                    raise cases.CaseError(f"There is no case {options['id']} in {options['case']}.")
                 found = {options["id"]: found[options["id"]]}
             custom = registry.custom(settings.DEPLOYMENT_ORCHESTRATORS)
             plans = {name: plan(cases.spec(case), custom) for name, case in found.items()}
