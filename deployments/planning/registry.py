@@ -126,7 +126,7 @@ def find(name: str, custom: Mapping[str, Loader]) -> Orchestrator:
             ) from error
         if not callable(function):
             raise PlanError(f"The custom orchestrator {name} is no function; register a function.")
-        return function  # type: ignore[no-any-return]
+        return function
     if match := LABEL.fullmatch(name):
         return grouping.grouped(PREFIXES[match[1]], grouping.by_label(match[2]))
     if name in OWN:

@@ -22,7 +22,7 @@ def test_case(name):
 
 def ended(capsys, *arguments):
     """Return exit code, stdout and stderr of `manage.py plan`."""
-    code = 0
+    code: int | str | None = 0
     try:
         call_command("plan", *arguments)
     except SystemExit as error:
