@@ -39,6 +39,7 @@ try:
         embedded_secret(VAR_DIR, "field-key", EMBEDDED)
     )
     ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+    DEPLOYMENT_ORCHESTRATORS: list[str] = env.list("DEPLOYMENT_ORCHESTRATORS", [])
     PUBLIC_URL: str = env.public_url("PUBLIC_URL", "")
     LOG_LEVEL: str = env.log_level_name("LOG_LEVEL", "INFO")
     LOG_FORMAT: str = env.choice("LOG_FORMAT", "json", ("json", "console"))
@@ -132,6 +133,7 @@ INSTALLED_APPS = [
     "hosts",
     "catalog",
     "vms",
+    "deployments",
     "orchestrator.console",
 ]
 

@@ -56,7 +56,7 @@ def shown(default: ast.expr) -> str:
         value: Any = ast.literal_eval(default)
     except ValueError:  # BASE_DIR / "var"
         return "`var`"
-    if value == "":
+    if value in ("", []):
         return ""
     if isinstance(value, bool):
         text = str(value).lower()

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class DeploymentsConfig(AppConfig):
+    """Packages rolled out over the fleet by plan."""
+
+    name = "deployments"
