@@ -42,7 +42,7 @@ error-feedback.enabled = false
 """
 NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "residues", "jobs"),
-    *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas"),
+    *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas", "access-requests"),
 )
 
 
@@ -110,6 +110,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         make("grants", level="manage", template="ubuntu-ci", role="Operator"),
     ]
     make("service-accounts", username="ci", roles=["Developer"])
+    carol = make("users", username="carol", roles=["Developer"])
     quotas = [make("quotas", role=role, maximum_vms=1000) for role in ("Developer", "Operator")]
     tokens = [make("tokens", user=user, name="x", scopes=["read"]) for user in ("admin", "bob")]
     vms = {
@@ -128,6 +129,16 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     for verb in OF_SNAPSHOTS:
         for vm_id in vms[verb]:
             ok(team.bob.post(f"/vms/{vm_id}/snapshots/", json={"name": "clean"}))
+    roles = [
+        make("roles", name=name, permissions=["hosts.view"]) for name in ("readers", "visitors")
+    ]
+    asked = {"reason": "a test"}
+    answered = [
+        ok(team.bob.post("/access-requests/", json={"template": name, **asked}))["id"]
+        for name in ("old-ci", "dreamt-of")
+    ]
+    own = make("access-requests", template="dreamt-of", **asked)
+    make("access-requests", template="another", **asked)
     # Refused for its one item, so that there is something to retry.
     stopped = {"verb": "vm.stop", "ids": vms["start"]}
     batch = ok(team.bob.post("/batches/", json=stopped))["id"]
@@ -163,6 +174,11 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     return {
         "webhooks.delete": webhooks[2:],
         "quotas.delete": quotas[1:],
+        "roles.delete": roles[1:],
+        "roles.update": roles[:1],
+        "access-requests.approve": answered[:1],
+        "access-requests.decline": answered[1:],
+        "access-requests.withdraw": [own],
         "webhooks.deliveries.redeliver.delivery": [f"{webhooks[0]}/{pinged}"],
         **{f"hosts.{verb}": [idle] for verb in ("drain", "undrain", "maintain", "holds")},
         **{f"hosts.{verb}": [idle] for verb in ("adopt", "unregister", "cache.delete")},
@@ -178,7 +194,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "templates.revoke": [template],
         "grants.revoke": grants,
         "tokens.revoke": tokens,
-        "users.update": [ok(team.bob.get("/me/"))["id"]],
+        "users.update": [carol],  # who loses nothing that others need
         "jobs.retry": [batch],
         "jobs.cancel": [vm["job"] for vm in waiting[::2]],
         "vms.delete": [vm["id"] for vm in waiting[1::2]],

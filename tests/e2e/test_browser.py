@@ -242,7 +242,7 @@ def sees_only_their_own(bob: Person, foreign: str) -> None:
     """Bob finds neither the administrator's VM nor the places of administrators."""
     places = bob.page.get_by_role("navigation", name="Main").get_by_role("link")
     expect(places).to_have_text(
-        ["Overview", "VMs", "Queue", "Templates", "Jobs", "Tokens", "Webhooks"]
+        ["Overview", "VMs", "Queue", "Templates", "Jobs", "Tokens", "Webhooks", "Requests"]
     )
     bob.go("VMs")
     expect(bob.page.locator("#rows tbody tr")).to_have_count(1)

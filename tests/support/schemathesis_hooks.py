@@ -118,6 +118,15 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "quotas" and ("user" in body or "role" in body):
         people = KNOWN["ids"]["users"]
         aimed = {"user": people[chance // 2 % len(people)], "maximum_vms": 5}
+    if noun == "roles" and "permissions" in body and "name" in body:
+        aimed = {"name": f"fresh-{chance:x}", "permissions": ["hosts.view"]}
+    if noun == "access-requests" and "template" in body:
+        aimed = {"template": f"fresh-{chance:x}", "reason": "a test"}
+    if noun == "grants" and "templates" in body:
+        known, one = KNOWN["ids"], chance // 2
+        template = known["templates"][one % len(known["templates"])]
+        role = known["roles"][one // 7 % len(known["roles"])]
+        aimed = {"templates": [template], "roles": [role], "level": "manage"}
     if noun == "batches":
         host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
         aimed = {"verb": "host.inventory", "ids": [host]}
