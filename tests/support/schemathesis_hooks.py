@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -123,9 +124,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "access-requests" and "template" in body:
         aimed = {"template": f"fresh-{chance:x}", "reason": "a test"}
     if noun == "grants" and "templates" in body:
-        known, one = KNOWN["ids"], chance // 2
-        template = known["templates"][one % len(known["templates"])]
-        role = known["roles"][one // 7 % len(known["roles"])]
+        pairs = list(product(KNOWN["ids"]["templates"], KNOWN["ids"]["roles"]))
+        template, role = pairs[chance // 2 % len(pairs)]
         aimed = {"templates": [template], "roles": [role], "level": "manage"}
     if noun == "batches":
         host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
