@@ -147,13 +147,20 @@ class Book:
 
     @classmethod
     def opened(cls) -> Book:
-        """Return the book as things are now; without a quota it costs one query."""
+        """Return the book as things are now: one query, and two more if there is a quota."""
         book = cls()
         for quota in Quota.objects.for_page():
             subject = quota.user_id or quota.role_id
             assert subject
             book.quotas[subject] = quota
-            book.used[subject] = used_of(quota)
+        if not book.quotas:
+            return book
+        book.used = {subject: dict.fromkeys(LIMITS, 0) for subject in book.quotas}
+        for field_name in ("requested_by", "share"):
+            placed = VirtualMachine.objects.placed().filter(**{f"{field_name}__in": book.quotas})
+            totals = placed.order_by().values_list(field_name)
+            for subject, *amounts in totals.annotate(Count("pk"), Sum("cpus"), Sum("memory_mib")):
+                book.used[subject] = dict(zip(LIMITS, amounts, strict=True))
         return book
 
     def standing(self, vm: VirtualMachine) -> tuple[Standing, str]:

@@ -21,7 +21,7 @@ from tests.api.conftest import Api, make_token
 from tests.vms.conftest import reread
 from vms import ending, grants, leases, placement, queue, quotas, verbs
 from vms.models import Placement, Quota, VirtualMachine
-from vms.placement import placer
+from vms.placement import placer, views
 from vms.states import State
 
 if TYPE_CHECKING:
@@ -328,3 +328,29 @@ def test_the_page_shows_the_queue_and_lets_it_be_held(
     client.post(reverse("accounts:weigh-role", args=[role.pk]), {"weight": "4"})
     role.refresh_from_db()
     assert role.weight == 4
+
+
+def test_many_who_wait_for_a_quota_keep_nobody_else_out(
+    pool: Pool, charlie: User, bob_only: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placer, "BATCH", 4)
+    monkeypatch.setattr(views, "PER_ACCOUNT", 3)
+    charlie.groups.add(Group.objects.get(name="Developer"))
+    grants.grant_template(pool.alice, template=pool.template, user=charlie)  # type: ignore[arg-type]
+    quotas.set_quota(pool.alice, user=bob_only, maximum_vms=0)
+    mine = [pool.ask() for _ in range(6)]
+    theirs = pool.ask(Actor(user=charlie))
+    assert placement.place_pending() == 1
+    assert states(theirs, *mine) == ["creating", *["pending"] * 6]
+
+
+def test_a_pass_costs_the_same_for_many_quotas(
+    pool: Pool, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    for number in range(30):
+        user = User.objects.create(username=f"user-{number}")
+        quotas.set_quota(pool.alice, user=user, maximum_vms=1)
+    pool.ask(cpus=64)
+    placement.place_pending()
+    with django_assert_max_num_queries(26):
+        placement.place_pending()

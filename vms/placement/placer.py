@@ -147,7 +147,7 @@ class Pass:
 
     def _gone_by(self, vm: VirtualMachine) -> datetime | None:
         """Return when `vm` would be gone for certain if it were placed now; None: nobody knows."""
-        if vm.template.lease_end != LeaseEnd.DELETE:
+        if vm.pool_id or vm.template.lease_end != LeaseEnd.DELETE:
             return None
         return self.now + timedelta(seconds=vm.lease_seconds + settings.QUEUE_MARGIN_SECONDS)
 

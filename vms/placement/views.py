@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from django.conf import settings
 from django.db.models import Count, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Role
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 FAILURE_WINDOW = timedelta(minutes=10)
+PER_ACCOUNT = 200  # pending VMs of one account that a pass looks at
 ENDING = timedelta(seconds=60)  # from the end of a lease to the room that it gives back
 
 
@@ -131,11 +133,14 @@ def wish_of(vm: VirtualMachine) -> Wish:
 
 
 def line_up(limit: int) -> list[VirtualMachine]:
-    """Return the first `limit` pending VMs in the queue's order, with what placing them needs."""
+    """Return the first `limit` pending VMs in the queue's order, with what placing them needs.
+
+    At most `PER_ACCOUNT` of one account: a thousand that wait for a quota keep nobody else out.
+    """
     waiting = list(
-        VirtualMachine.objects.pending().values_list(
-            "pk", "priority", "created_at", "share", "cpus", "memory_mib"
-        )
+        VirtualMachine.objects.pending()
+        .exclude(waits_until__lte=Now())
+        .values_list("pk", "priority", "created_at", "share", "cpus", "memory_mib", "requested_by")
     )
     if not waiting:
         return []
@@ -147,9 +152,18 @@ def line_up(limit: int) -> list[VirtualMachine]:
             share,
             Use(cpus, memory_mib),
         )
-        for pk, priority, asked, share, cpus, memory_mib in waiting
+        for pk, priority, asked, share, cpus, memory_mib, _ in waiting
     ]
-    order = [one.id for one in in_order(asking, *_shares())[:limit]]
+    accounts = {row[0]: row[-1] for row in waiting}
+    seen: Counter[UUID | None] = Counter()
+    order: list[UUID] = []
+    for one in in_order(asking, *_shares()):
+        account = accounts[one.id]
+        seen[account] += 1
+        if seen[account] <= PER_ACCOUNT:
+            order.append(one.id)
+        if len(order) == limit:
+            break
     found = (
         VirtualMachine.objects.pending()
         .select_related("template", "requested_by", "grant", "create_job")
@@ -193,8 +207,8 @@ def _gives_back_at(placement: Placement, now: datetime) -> datetime | None:
     vm = placement.vm
     if vm.state == State.DELETING:
         return now + ENDING
-    if vm.template.lease_end != LeaseEnd.DELETE:
-        return None
+    if vm.pool_id or vm.template.lease_end != LeaseEnd.DELETE:
+        return None  # one of a warm pool has no lease: it goes when somebody needs its room
     lease = getattr(vm, "lease", None)
     if lease is None:  # it is being made
         margin = vm.lease_seconds + settings.QUEUE_MARGIN_SECONDS
