@@ -32,7 +32,7 @@ bench: ## measure; writes bench-results.json
 
 soak: ## the tests that run for long
 	@scripts/environment --group dev
-	@$(PYTHON) -m scripts.servers $(PYTHON) -m pytest -m soak
+	@$(PYTHON) -m scripts.servers $(PYTHON) -m pytest -m soak -o faulthandler_timeout=1200
 
 docs: ## build the documentation into site/
 	@scripts/environment --group dev --group docs
