@@ -426,7 +426,7 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
             Place("Tokens", "/tokens/", "key"),
             Place("Webhooks", "/webhooks/", "bell", ("webhooks.use", "accounts.view")),
             Place("Users", "/users/", "users", ("accounts.view",)),
-            Place("Requests", "/access-requests/", "hourglass"),
+            Place("Requests", "/access-requests/", "lock"),
             Place("Who may use what", "/access/", "eye", ("templates.view_all",)),
             Place("Roles", "/roles/", "shield", ("accounts.view",)),
             Place("Audit", "/audit/", "history", ("audit.view",)),
