@@ -344,6 +344,15 @@ def test_many_who_wait_for_a_quota_keep_nobody_else_out(
     assert states(theirs, *mine) == ["creating", *["pending"] * 6]
 
 
+def test_a_placer_goes_on_while_it_places_and_others_wait(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "PER_ACCOUNT", 2)
+    vms = [pool.ask() for _ in range(5)]
+    assert placement.place_pending() == 5
+    assert states(*vms) == ["creating"] * 5
+
+
 def test_a_pass_costs_the_same_for_many_quotas(
     pool: Pool, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:

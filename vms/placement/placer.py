@@ -57,7 +57,10 @@ def place_pending() -> int:
         return 0
     placed = 0
     while True:
-        placed += Pass(holder).work()
+        one = Pass(holder)
+        placed += one.work()
+        if one.placed and one.others_wait:
+            continue
         if RowLease.release(LEASE, holder):
             return placed
 
@@ -68,6 +71,7 @@ class Pass:
     def __init__(self, holder: UUID) -> None:
         self.holder = holder
         self.placed = 0
+        self.others_wait = False  # behind those that this pass looks at
         self.standings: list[tuple[UUID, datetime | None]] = []
         # Those behind what waits, and like it, need no look of their own.
         self.waiting: dict[Hashable, str | None] = {}
@@ -76,7 +80,7 @@ class Pass:
         """Place what fits; return how many VMs got a host."""
         for vm in queue.overdue():
             _give_up(vm, "expire")
-        pending = line_up(BATCH)
+        pending, self.others_wait = line_up(BATCH)
         if not pending:
             queue.note_standings([])
             return 0
@@ -95,6 +99,7 @@ class Pass:
         warm: list[VirtualMachine] = []
         for number, vm in enumerate(pending):
             if number % 50 == 49 and not RowLease.take(LEASE, self.holder, LEASE_SECONDS):
+                self.others_wait = False  # they are another placer's now
                 return self.placed
             if vm.pool_id:
                 warm.append(vm)

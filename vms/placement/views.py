@@ -132,10 +132,11 @@ def wish_of(vm: VirtualMachine) -> Wish:
     )
 
 
-def line_up(limit: int) -> list[VirtualMachine]:
+def line_up(limit: int) -> tuple[list[VirtualMachine], bool]:
     """Return the first `limit` pending VMs in the queue's order, with what placing them needs.
 
     At most `PER_ACCOUNT` of one account: a thousand that wait for a quota keep nobody else out.
+    Also returns whether others wait behind these.
     """
     waiting = list(
         VirtualMachine.objects.pending()
@@ -143,7 +144,7 @@ def line_up(limit: int) -> list[VirtualMachine]:
         .values_list("pk", "priority", "created_at", "share", "cpus", "memory_mib", "requested_by")
     )
     if not waiting:
-        return []
+        return [], False
     now = timezone.now()
     asking = [
         Asking(
@@ -170,7 +171,7 @@ def line_up(limit: int) -> list[VirtualMachine]:
         .prefetch_related("template__images", "placements")
         .in_bulk(order)
     )
-    return [found[pk] for pk in order if pk in found]
+    return [found[pk] for pk in order if pk in found], len(order) < len(waiting)
 
 
 def _shares() -> tuple[dict[UUID | None, Use], dict[UUID | None, int], Use]:
