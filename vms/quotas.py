@@ -212,7 +212,10 @@ def require_growth(vm: VirtualMachine, more: Amounts) -> None:
 
 
 def _over(vm: VirtualMachine, wanted: Amounts) -> str:
-    binding = Quota.objects.filter(Q(user=vm.requested_by_id) | Q(role=vm.share_id), borrow=False)
+    # `=None` would mean every quota of the other kind: a VM may have no asker, or no share.
+    users = [vm.requested_by_id] if vm.requested_by_id else []
+    roles = [vm.share_id] if vm.share_id else []
+    binding = Quota.objects.filter(Q(user__in=users) | Q(role__in=roles), borrow=False)
     for quota in binding.select_for_update(of=("self",)).for_page().order_by("pk"):
         if reached := _reached(quota, used_of(quota), wanted):
             return reached

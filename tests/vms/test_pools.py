@@ -312,3 +312,10 @@ def test_an_actor_without_the_right_sees_no_pool_vm(pool: Pool, worker: Worker) 
     with pytest.raises(Forbidden):
         ending.request_delete(Actor(user=pool.bob.user), vm)
     assert Job.objects.filter(subject=vm.subject, actor=None).exists()
+
+
+def test_nobody_s_quota_keeps_a_pool_from_being_filled(pool: Pool, worker: Worker) -> None:
+    assert pool.bob.user
+    quotas.set_quota(pool.alice, user=pool.bob.user, maximum_vms=0)
+    warm = keep_until_ready(pool, worker, 1)
+    assert pools.ready(warm).count() == 1

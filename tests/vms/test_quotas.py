@@ -363,3 +363,18 @@ def test_a_pass_costs_the_same_for_many_quotas(
     placement.place_pending()
     with django_assert_max_num_queries(26):
         placement.place_pending()
+
+
+def test_a_vm_without_a_share_is_bound_by_its_own_quota_alone(
+    pool: Pool, charlie: User, worker: Worker
+) -> None:
+    quotas.set_quota(pool.alice, user=charlie, maximum_vms=0)
+    quotas.set_quota(
+        pool.alice, role=Role.objects.get(group__name="Auditor"), maximum_cpus=0, maximum_vms=0
+    )
+    vm = pool.ask(start=False)
+    VirtualMachine.objects.filter(pk=vm.pk).update(share=None)
+    worker.finish(vm.create_job)
+    assert reread(vm).state == State.STOPPED
+    worker.finish(verbs.resize(pool.bob, reread(vm), cpus=4))
+    assert reread(vm).cpus == 4
