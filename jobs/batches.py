@@ -261,16 +261,10 @@ class BatchHandler(Handler):
         job = claim.job
         items = BatchItem.objects.filter(batch=job)
         under_way = items.filter(job__in=Job.objects.open()).count()
-        actor = Actor(
-            user=job.actor,
-            token=job.token,
-            address=job.payload.get("address", ""),
-            request_id=job.request_id,
-        )
         for item in items.filter(state=BatchItem.State.WAITING).order_by("pk")[
             : max(0, job.payload["at_once"] - under_way)
         ]:
-            _act_on(item, job, actor)
+            _act_on(item, job)
         found = counts(job)
         total = sum(found.values())
         left = total - sum(found.get(outcome, 0) for outcome in ("done", *NOT_DONE))
@@ -291,7 +285,7 @@ class BatchHandler(Handler):
         return Cancelled(_summary(counts(claim.job)))
 
 
-def _act_on(item: BatchItem, batch: Job, actor: Actor) -> None:
+def _act_on(item: BatchItem, batch: Job) -> None:
     """Act on one item, once: the item's row changes in the transaction of the verb."""
     verb = verb_of(batch.payload["kind"])
     waiting = BatchItem.objects.filter(pk=item.pk, state=BatchItem.State.WAITING)
@@ -299,12 +293,12 @@ def _act_on(item: BatchItem, batch: Job, actor: Actor) -> None:
     try:
         with transaction.atomic():
             # Made anew, so that each item finds the rights as they are at its turn.
-            asking = Actor(actor.user, actor.token, actor.address, actor.request_id)
-            asking.take()
-            thing = verb.noun.rows(asking).filter(pk=item.subject.partition(":")[2]).first()
+            actor = Actor(batch.actor, batch.token, batch.payload["address"], batch.request_id)
+            actor.take()
+            thing = verb.noun.rows(actor).filter(pk=item.subject.partition(":")[2]).first()
             if thing is None:
                 raise NotFound("It is not there any more, or you may not see it.")
-            job = verb.act(asking, thing, **batch.payload["options"])
+            job = verb.act(actor, thing, **batch.payload["options"])
             if not waiting.update(state=BatchItem.State.STARTED, job=job):
                 transaction.set_rollback(True)  # another worker did it, or it was dropped
                 return

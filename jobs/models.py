@@ -166,17 +166,21 @@ class JobLine(models.Model):
         return self.text
 
 
+# What became of an item: its job's state, or else why it has none.
+OUTCOME = Coalesce("job__state", "state")
+
+
 class BatchItemQuerySet(models.QuerySet["BatchItem"]):
     def with_outcome(self) -> BatchItemQuerySet:
-        """Return the items with `outcome`: their job's state, or else why they have none."""
-        return self.annotate(outcome=Coalesce("job__state", "state"))
+        """Return the items with their `outcome`."""
+        return self.annotate(outcome=OUTCOME)
 
     def which_are(self, *outcomes: str) -> BatchItemQuerySet:
-        return self.annotate(outcome=Coalesce("job__state", "state")).filter(outcome__in=outcomes)
+        return self.annotate(outcome=OUTCOME).filter(outcome__in=outcomes)
 
     def tally(self) -> dict[str, int]:
         """Return how many items have which outcome."""
-        found = self.order_by().annotate(outcome=Coalesce("job__state", "state"))
+        found = self.order_by().annotate(outcome=OUTCOME)
         return dict(found.values_list("outcome").annotate(models.Count("pk")))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import uuid
 from contextlib import suppress
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -208,7 +209,7 @@ def _hand_over(actor: Actor, vm: VirtualMachine) -> VirtualMachine:
 
 def keep() -> None:
     """Discard what is stale or too much, and make what is missing. Safe to run twice at once."""
-    holder = VirtualMachine().pk
+    holder = uuid.uuid4()
     while RowLease.take(LEASE, holder, LEASE_SECONDS):
         for pool in WarmPool.objects.select_related("template"):
             try:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from accounts.audit import audit
 from events.publishing import publish
@@ -96,8 +95,3 @@ def overdue() -> list[VirtualMachine]:
     """Return the pending VMs that have waited as long as they were to."""
     late = VirtualMachine.objects.pending().filter(waits_until__lte=Now())
     return list(late.select_related("create_job"))
-
-
-def waited(vm: VirtualMachine) -> float:
-    """Return how long ago `vm` was asked for, in seconds."""
-    return (timezone.now() - vm.created_at).total_seconds()
