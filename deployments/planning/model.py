@@ -56,13 +56,17 @@ class Container:
 class Step:
     """One thing to do. `number` counts from 1 in the finished plan; 0 before.
 
-    `deployeds` are what it is done for: pairs of deployed and path of its container.
+    `deployeds` are what it is done for: pairs of deployed and path of its container. `action` is
+    carried through untouched: what the engine runs, JSON with a key `kind`. A `checkpoint` is the
+    step after which the change of its deployeds counts as made.
     """
 
     order: int
     text: str
     number: int = 0
     deployeds: tuple[tuple[str, str], ...] = ()
+    action: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    checkpoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
