@@ -291,7 +291,9 @@ def waiting_reason(wish: Wish, hosts: Sequence[HostView]) -> str:
 
 def _sentence(start: str, wish: Wish, hosts: Sequence[HostView]) -> str:
     details = Counter(
-        rejection.detail for host in hosts if (rejection := reject(wish, host)) is not None
+        rejection.detail.rstrip(".")  # what a person wrote may be a sentence; this is inside of one
+        for host in hosts
+        if (rejection := reject(wish, host)) is not None
     )
     parts = [
         f"{detail} ({count} hosts)" if count > 1 else f"{detail} (1 host)"
