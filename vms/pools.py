@@ -324,10 +324,10 @@ def _make(pool: WarmPool, source: str) -> None:
 # Making way -------------------------------------------------------------------------------------
 
 
-def make_way(hosts: Mapping[UUID, HostView], needed: Mapping[UUID, Mapping[str, int]]) -> bool:
-    """End VMs of pools on the host where fewest have to go, so that a request fits.
+def make_way(hosts: Mapping[UUID, HostView], needed: Mapping[UUID, Mapping[str, int]]) -> None:
+    """End VMs of pools on the host where fewest have to go, so that a request fits; else none.
 
-    `needed` is what it takes of each host that it could use. Returns whether enough could go.
+    `needed` is what it takes of each host that it could use.
     """
     idle: dict[UUID, list[Placement]] = {}
     members = (
@@ -345,7 +345,6 @@ def make_way(hosts: Mapping[UUID, HostView], needed: Mapping[UUID, Mapping[str, 
             best = going
     for vm in best or ():
         _discard(vm, "Somebody waits for its room.")
-    return best is not None
 
 
 def _enough(
