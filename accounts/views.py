@@ -9,14 +9,16 @@ from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import revocation, tokens, users
+from accounts import revocation, rotation, tokens, users
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.audit.exporting import export
 from accounts.forms import (
     AuditFilters,
     RolesForm,
+    RotateForm,
     RunningVmsForm,
     UserFilters,
     UserForm,
@@ -121,6 +123,36 @@ def token_revoke(request: PageRequest, id: UUID) -> HttpResponse:
     return pages.render(
         request, "accounts/confirm.html", context, partial="form", status=pages.status_of(form)
     )
+
+
+@pages.page
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def token_rotate(request: PageRequest, id: UUID) -> HttpResponse:
+    """Give a token a new secret; it is on the answer to the form, and nowhere else, ever."""
+    token = get_object_or_404(_tokens(request), pk=id)
+    tokens.require_manage(request.actor, token)
+    form = RotateForm(pages.posted(request))
+    made = pages.accepted(form, lambda data: rotation.rotate_token(request.actor, token, **data))
+    context = {
+        "form": form,
+        "token": token,
+        "clear_text": made[1] if made else "",
+        "back": reverse("accounts:token", args=[token.pk]),
+    }
+    return pages.render(
+        request, "accounts/token_rotate.html", context, status=pages.status_of(form)
+    )
+
+
+@pages.page
+@require_POST
+def token_end_overlap(request: PageRequest, id: UUID) -> HttpResponse:
+    """End the secret before the last rotation."""
+    token = get_object_or_404(_tokens(request), pk=id)
+    rotation.end_overlap(request.actor, token)
+    back = reverse("accounts:token", args=[token.pk])
+    return pages.done(request, back, "The old secret is refused from now on.")
 
 
 # Users and roles --------------------------------------------------------------------------------

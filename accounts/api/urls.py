@@ -18,6 +18,8 @@ urlpatterns = [
     route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
     route("tokens/<uuid:id>/", views.TokenItem, "token"),
     route("tokens/<uuid:id>/revoke/", views.TokenRevoke, "token-revoke"),
+    route("tokens/<uuid:id>/rotate/", views.TokenRotate, "token-rotate"),
+    route("tokens/<uuid:id>/end-overlap/", views.TokenEndOverlap, "token-end-overlap"),
     route("webhooks/", webhooks.WebhookList, "webhooks"),
     route("webhooks/<uuid:id>/", webhooks.WebhookItem, "webhook"),
     route("webhooks/<uuid:id>/test/", webhooks.WebhookTest, "webhook-test"),

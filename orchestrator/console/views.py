@@ -76,6 +76,8 @@ def token_create(request: PageRequest) -> HttpResponse:
             scopes=data["scopes"],
             user=data.get("user"),
             templates=data.get("templates") or None,
+            networks=data["networks"],
+            maximum_vms=data["maximum_vms"],
             expires_at=form.expires_at(),
         )
 
