@@ -14,6 +14,7 @@ from accounts.audit.reading import AuditFilter
 from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS, SCOPES
 from accounts.rotation import OVERLAP_SECONDS
+from accounts.service_accounts import LONGEST_DESCRIPTION
 from accounts.users import HEAVIEST
 
 if TYPE_CHECKING:
@@ -78,6 +79,27 @@ class UserForm(forms.Form):
         help_text="For a person. At least 10 characters; ask them to change it.",
     )
     roles = RolesField(label="Roles")
+
+
+class DescriptionForm(forms.Form):
+    """What a service account is for."""
+
+    description = forms.CharField(
+        label="Description",
+        required=False,
+        max_length=LONGEST_DESCRIPTION,
+        help_text="What it is for, and whom to ask.",
+    )
+
+
+class ServiceAccountForm(DescriptionForm):
+    """A new account for a pipeline."""
+
+    username = forms.CharField(
+        label="Name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    roles = RolesField(label="Roles")
+    field_order = ("username", "description", "roles")
 
 
 class RolesForm(RunningVmsForm):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.db.models import Q
@@ -10,6 +11,7 @@ from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from events.models import SealedModel
+from orchestrator.db.clock import from_now
 from orchestrator.db.ids import uuid7
 from orchestrator.db.models import BaseModel
 
@@ -66,6 +68,9 @@ class Role(BaseModel):
         return self.group.name
 
 
+UNUSED_DAYS = 30  # a token that nobody used for so long is shown as unused
+
+
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def live(self) -> ApiTokenQuerySet:
         """Return tokens that may be used now, by the database's clock."""
@@ -78,6 +83,16 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
             Q(last_used_at=None) | Q(last_used_at__lt=since),
             Q(previous_used_at=None) | Q(previous_used_at__lt=since),
             created_at__lt=since,
+        )
+
+    def for_page(self) -> ApiTokenQuerySet:
+        """Return tokens with what pages tell of their state, by the database's clock."""
+        soon = from_now(settings.TOKEN_WARNING_DAYS * 86_400)
+        unused = ApiToken.objects.unused(UNUSED_DAYS).values("pk")
+        return self.select_related("user", "created_by").annotate(
+            is_expired=Q(expires_at__isnull=False) & Q(expires_at__lte=Now()),
+            is_expiring=Q(expires_at__isnull=False) & Q(expires_at__lte=soon),
+            is_unused=Q(pk__in=unused),
         )
 
     def visible_to(self, actor: Actor) -> ApiTokenQuerySet:

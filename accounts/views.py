@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -55,11 +55,7 @@ def account(request: PageRequest) -> HttpResponse:
 
 
 def _tokens(request: PageRequest) -> Any:
-    return (
-        ApiToken.objects.visible_to(request.actor)
-        .select_related("user", "created_by")
-        .annotate(is_expired=Q(expires_at__isnull=False) & Q(expires_at__lte=Now()))
-    )
+    return ApiToken.objects.visible_to(request.actor).for_page()
 
 
 @pages.page
@@ -68,11 +64,15 @@ def token_list(request: PageRequest) -> HttpResponse:
     """List one's own tokens, or everybody's with `?all=1` and the permission."""
     everybody = "all" in request.GET and request.actor.can("accounts.view")
     rows = _tokens(request)
+    unused = "unused" in request.GET
+    if unused:
+        rows = rows.filter(is_unused=True)
     if not everybody:
         rows = rows.filter(user=request.actor.user)
     context = {
         "slice": pages.newest_first(request, rows),
         "everybody": everybody,
+        "unused": unused,
         "may_see_all": request.actor.can("accounts.view"),
     }
     return pages.render(request, "accounts/tokens.html", context, partial="rows")
@@ -209,6 +209,8 @@ def _user(request: PageRequest, id: UUID) -> User:
 def user_page(request: PageRequest, id: UUID) -> HttpResponse:
     """Show one account: roles, tokens, and what it did last."""
     user = _user(request, id)
+    if user.kind == User.Kind.SERVICE:
+        return redirect("console:service-account", user.pk)
     context = {
         "account": user,
         "roles": Role.objects.of(user.pk).select_related("group"),

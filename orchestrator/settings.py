@@ -54,6 +54,7 @@ try:
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
     EVENT_RETENTION_DAYS: int = env.positive("EVENT_RETENTION_DAYS", 30)
     AUDIT_RETENTION_DAYS: int = env.whole("AUDIT_RETENTION_DAYS", 0)  # 0: for ever
+    TOKEN_WARNING_DAYS: int = env.whole("TOKEN_WARNING_DAYS", 14)  # 0: no warning
     AUDIT_SYSLOG: str = env.syslog("AUDIT_SYSLOG", "")
     WORKER_THREADS: int = env.positive("WORKER_THREADS", 16)
     # For tests of faults only: "kind:step:before|after|settle" kills the worker with SIGKILL at
@@ -348,6 +349,7 @@ CELERY_BEAT_SCHEDULE = {
         ("seal-audit", "accounts.tasks.seal", 1.0),
         ("check-audit", "accounts.tasks.check_audit", 60.0),
         ("send-audit", "accounts.tasks.send_audit", 2.0),
+        ("warn-of-expiring-tokens", "accounts.tasks.warn_of_expiry", 60.0),
         ("deliver-webhooks", "accounts.tasks.deliver_webhooks", 2.0),
         ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),

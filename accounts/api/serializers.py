@@ -9,6 +9,7 @@ from accounts.models import ApiToken, AuditEvent, User
 from accounts.permissions import CODES, SCOPES
 from accounts.revocation import CHOICES, COPY_CHOICES
 from accounts.rotation import LONGEST_OVERLAP_SECONDS, OVERLAP_SECONDS
+from accounts.service_accounts import LONGEST_DESCRIPTION
 from orchestrator.api.serializers import (
     Flag,
     Input,
@@ -69,6 +70,7 @@ class UserOutput(Output):
     email = serializers.CharField()
     kind = serializers.ChoiceField(User.Kind.choices)
     active = serializers.BooleanField(source="is_active")
+    description = serializers.CharField(help_text="What a service account is for.")
     roles = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField(source="date_joined")
     last_login_at = serializers.DateTimeField(source="last_login", allow_null=True)
@@ -106,6 +108,12 @@ class UserInput(Input):
 class ServiceAccountInput(Input):
     username = Text(max_length=150)
     roles = Texts(help_text="Ids or names.")
+    description = Text(
+        max_length=LONGEST_DESCRIPTION,
+        required=False,
+        allow_blank=True,
+        help_text="What it is for, and whom to ask.",
+    )
 
 
 class UserChanges(Input):
@@ -116,6 +124,10 @@ class UserChanges(Input):
         required=False,
         help_text="What becomes of the VMs that rest on what is taken away. Default: keep.",
     )
+
+
+class ServiceAccountChanges(UserChanges):
+    description = Text(max_length=LONGEST_DESCRIPTION, required=False, allow_blank=True)
 
 
 class PreviousSecret(TypedDict):

@@ -10,7 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
 
-from accounts import custom_roles, rights, rotation, tokens, users
+from accounts import custom_roles, rights, rotation, service_accounts, tokens, users
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.audit.exporting import MEDIA_TYPES, export
@@ -155,8 +155,8 @@ class ServiceAccountList(UserList):
 class UserItem(_Accounts, Shows, Patches):
     tag = "users"
     kind = User.Kind.PERSON
-    changes = serializers.UserChanges
-    docs = {
+    changes: ClassVar[type[Input]] = serializers.UserChanges
+    docs: ClassVar[dict[str, str]] = {
         "GET": "Show an account.",
         "PATCH": "Change an account's roles, or whether it is active. What is taken away ends at "
         "once; `running_vms` says what becomes of VMs that rest on it.",
@@ -176,6 +176,22 @@ class UserItem(_Accounts, Shows, Patches):
 class ServiceAccountItem(UserItem):
     tag = "service-accounts"
     kind = User.Kind.SERVICE
+    changes = serializers.ServiceAccountChanges
+    docs: ClassVar[dict[str, str]] = {
+        **UserItem.docs,
+        "DELETE": "Delete a service account with its tokens, grants, quota and webhooks. Refused "
+        "while VMs rest on it.",
+    }
+
+    def change(self, user: User, data: dict[str, Any]) -> None:
+        with transaction.atomic():
+            super().change(user, data)
+            if "description" in data:
+                service_accounts.describe(self.actor, user, data["description"])
+
+    def delete(self, request: Request, **kwargs: Any) -> Response:
+        service_accounts.delete(self.actor, self.target())
+        return Response(status=204)
 
 
 class UserRights(ApiView):

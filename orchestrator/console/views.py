@@ -65,6 +65,7 @@ def token_create(request: PageRequest) -> HttpResponse:
     templates = Template.objects.visible_to(actor).live().order_by("name")
     form = TokenForm(
         pages.posted(request),
+        initial={"user": request.GET.get("user")},
         owners=owners,
         templates=templates.values_list("pk", "name")[:TEMPLATE_CHOICES],
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
-from accounts import rotation, tokens
+from accounts import expiring, rotation, tokens
 from accounts.actors import Actor
 from accounts.models import ApiToken, AuditEvent, Role, User
 from accounts.permissions import ALL, PERMISSIONS, SCOPES
 from accounts.restrictions import WrongNetwork, check_network
 from accounts.roles import SHIPPED_ROLES
 from accounts.viewers import Viewers
+from events.models import Event
 from orchestrator.refusals import Conflict, Forbidden, Invalid
 from tests.api.conftest import Api, is_problem
 
@@ -269,3 +270,26 @@ def test_unused_tokens_are_found(bob: User) -> None:
     ids = {row["id"] for row in Api(text).get("tokens/?unused_days=30").json()["results"]}
     assert ids == {str(unused.pk), str(long_ago.pk)}
     assert is_problem(Api(text).get("tokens/?unused_days=0"), 400)
+
+
+def test_an_expiring_token_is_told_of_once(
+    as_: Callable[..., Any], bob: User, settings: Any
+) -> None:
+    def told() -> list[Any]:
+        return list(Event.objects.filter(kind="token.expiring"))
+
+    soon = timezone.now() + timedelta(days=settings.TOKEN_WARNING_DAYS - 1)
+    token, _ = make(bob, expires_at=soon)
+    make(bob, expires_at=soon + timedelta(days=2))
+    make(bob)
+    revoked, _ = make(bob, expires_at=soon)
+    tokens.revoke_token(Actor(bob), revoked)
+    assert (expiring.warn(), expiring.warn()) == (1, 0)
+    [event] = told()
+    assert (event.subject, event.owner_id) == (f"token:{token.pk}", bob.pk)
+    assert event.data == {"name": "ci", "account": "bob", "expires_at": soon.isoformat()}
+    page = as_(bob).get("/tokens/").content.decode()
+    assert page.count("expiring") == 1
+    settings.TOKEN_WARNING_DAYS = 0
+    ApiToken.objects.update(expiry_warned_at=None)
+    assert expiring.warn() == 0

@@ -1,4 +1,4 @@
-"""A token's maximum of VMs at once."""
+"""A token's maximum of VMs at once, and what becomes of VMs when all tokens are revoked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from accounts import rotation, tokens
+from accounts import leaks, rotation, tokens
 from accounts.actors import Actor
 from orchestrator.refusals import Forbidden
 from tests.faults.test_races import at_once
@@ -42,3 +42,24 @@ def test_creators_at_once_never_pass_the_maximum(pool: Pool, worker: Worker) -> 
     first.refresh_from_db()
     assert first.state == "cancelled"
     assert pool.ask(bob).token_id == token.pk
+
+
+def test_the_drill_for_a_leaked_token_reaches_vms_of_every_token(
+    pool: Pool, worker: Worker
+) -> None:
+    assert pool.bob.user
+    made = [tokens.create_token(pool.bob, name=name, scopes=["vms"])[0] for name in ("a", "b")]
+    first = pool.ask(Actor(pool.bob.user, made[0]), name="a")
+    pool.ask(Actor(pool.bob.user, made[1]), name="b")
+    worker.finish(first.create_job)
+    waits = pool.ask(Actor(pool.bob.user, made[1]), name="waits", cpus=64)
+    own = pool.ask(name="own", cpus=64)
+    preview = leaks.preview(pool.alice, pool.bob.user)
+    revoked, hits = leaks.revoke_all(pool.alice, pool.bob.user, running_vms="delete")
+    assert ({token.pk for token in revoked}, hits) == ({token.pk for token in made}, preview)
+    assert {hit.name for hit in hits} == {"a", "b", "waits"}
+    worker.until(lambda: not VirtualMachine.objects.open().exclude(pk=own.pk).exists())
+    waits.refresh_from_db()
+    assert waits.state == "cancelled"
+    own.refresh_from_db()
+    assert own.state == "pending"  # asked for in the console, by no token
