@@ -48,6 +48,12 @@ try:
     WEB_THREADS: int = env.positive("WEB_THREADS", 8)
     WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
     WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
+    WEB_MAX_BODY_BYTES: int = env.positive("WEB_MAX_BODY_BYTES", 2_621_440)
+    WEB_MAX_UPLOAD_BYTES: int = env.positive("WEB_MAX_UPLOAD_BYTES", 104_857_600)
+    # Requests a second; bursts of ten times as many. 0: no limit.
+    RATE_LIMIT_TOKEN: int = env.whole("RATE_LIMIT_TOKEN", 200)
+    RATE_LIMIT_ADDRESS: int = env.whole("RATE_LIMIT_ADDRESS", 500)
+    RATE_LIMIT_STRANGER: int = env.whole("RATE_LIMIT_STRANGER", 20)
 
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
@@ -244,6 +250,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "orchestrator.web.errors.csrf_failure"
+DATA_UPLOAD_MAX_MEMORY_SIZE = WEB_MAX_BODY_BYTES  # uploads of files are counted by the front
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
