@@ -314,6 +314,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "ENUM_NAME_OVERRIDES": {
         "AccountKind": "accounts.models.User.Kind",
+        "AuditOutcome": "accounts.models.AuditEvent.Outcome",
         "HoldKind": "hosts.models.HostHold.Kind",
         "JobState": "jobs.models.Job.State",
         "VMState": "vms.states.State",
