@@ -20,7 +20,7 @@ PERMISSIONS_POLICY = ", ".join(
         *(
             f"{feature}=()"
             for feature in (
-                *("accelerometer", "bluetooth", "camera", "display-capture", "geolocation"),
+                *("accelerometer", "camera", "display-capture", "geolocation"),
                 *("gyroscope", "hid", "magnetometer", "microphone", "midi", "payment", "serial"),
                 *("usb", "xr-spatial-tracking"),
             )
