@@ -48,12 +48,19 @@ try:
     WEB_THREADS: int = env.positive("WEB_THREADS", 8)
     WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
     WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
+    WEB_MAX_BODY_BYTES: int = env.positive("WEB_MAX_BODY_BYTES", 2_621_440)
+    WEB_MAX_UPLOAD_BYTES: int = env.positive("WEB_MAX_UPLOAD_BYTES", 104_857_600)
+    # Requests a second; bursts of ten times as many. 0: no limit.
+    RATE_LIMIT_TOKEN: int = env.whole("RATE_LIMIT_TOKEN", 200)
+    RATE_LIMIT_ADDRESS: int = env.whole("RATE_LIMIT_ADDRESS", 500)
+    RATE_LIMIT_STRANGER: int = env.whole("RATE_LIMIT_STRANGER", 20)
 
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
     EVENT_RETENTION_DAYS: int = env.positive("EVENT_RETENTION_DAYS", 30)
     AUDIT_RETENTION_DAYS: int = env.whole("AUDIT_RETENTION_DAYS", 0)  # 0: for ever
+    TOKEN_WARNING_DAYS: int = env.whole("TOKEN_WARNING_DAYS", 14)  # 0: no warning
     AUDIT_SYSLOG: str = env.syslog("AUDIT_SYSLOG", "")
     WORKER_THREADS: int = env.positive("WORKER_THREADS", 16)
     # For tests of faults only: "kind:step:before|after|settle" kills the worker with SIGKILL at
@@ -139,6 +146,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "orchestrator.web.middleware.PoliciesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -234,6 +242,8 @@ EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
 BEHIND_TLS = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+if BEHIND_TLS:  # browsers take cookies of these names from this host alone, not from its siblings
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = BEHIND_TLS
 # The proxy in front ends TLS; a redirect from here could loop.
@@ -241,8 +251,10 @@ SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = ["security.W008"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # pages carry the CSRF token themselves
 CSRF_FAILURE_VIEW = "orchestrator.web.errors.csrf_failure"
+DATA_UPLOAD_MAX_MEMORY_SIZE = WEB_MAX_BODY_BYTES  # uploads of files are counted by the front
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
@@ -302,6 +314,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "ENUM_NAME_OVERRIDES": {
         "AccountKind": "accounts.models.User.Kind",
+        "AuditOutcome": "accounts.models.AuditEvent.Outcome",
         "HoldKind": "hosts.models.HostHold.Kind",
         "JobState": "jobs.models.Job.State",
         "VMState": "vms.states.State",
@@ -348,6 +361,7 @@ CELERY_BEAT_SCHEDULE = {
         ("seal-audit", "accounts.tasks.seal", 1.0),
         ("check-audit", "accounts.tasks.check_audit", 60.0),
         ("send-audit", "accounts.tasks.send_audit", 2.0),
+        ("warn-of-expiring-tokens", "accounts.tasks.warn_of_expiry", 60.0),
         ("deliver-webhooks", "accounts.tasks.deliver_webhooks", 2.0),
         ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),
