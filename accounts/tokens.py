@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import ApiToken, User
 from accounts.permissions import SCOPES
 from events.publishing import publish
@@ -127,6 +127,16 @@ def find_live(text: str) -> ApiToken | None:
     return token
 
 
+def find_known(text: str) -> ApiToken | None:
+    """Return the token whose clear text this is, live or not; else None."""
+    prefix, _, rest = text.partition("_")
+    public_id, _, secret = rest.partition("_")
+    token = ApiToken.objects.filter(public_id=public_id).select_related("user").first()
+    if prefix != PREFIX or not token:
+        return None
+    return token if hmac.compare_digest(token.digest, _digest(public_id, secret)) else None
+
+
 def note_use(token: ApiToken, address: str) -> None:
     """Store when and from where the token was last used, at most once a minute."""
     ApiToken.objects.filter(
@@ -161,7 +171,8 @@ def revoke_token(actor: Actor, token: ApiToken, *, running_vms: str = "keep") ->
             "token.revoked",
             f"token:{token.pk}",
             token.name,
-            data={"running_vms": running_vms, "hit": [str(hit) for hit in hits]},
+            data=changed({"revoked": False}, {"revoked": True})
+            | {"running_vms": running_vms, "hit": [str(hit) for hit in hits]},
         )
         publish(
             "token.revoked",

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import Role, User
 from events.publishing import publish
 from orchestrator.refusals import Conflict, Invalid
@@ -96,11 +96,11 @@ def set_roles(
             "user.roles_changed",
             f"user:{user.pk}",
             user.username,
-            data={
-                "before": sorted(role.name for role in before.values()),
-                "after": sorted(role.name for role in after.values()),
-                "hit": [str(hit) for hit in hits],
-            },
+            data=changed(
+                {"roles": sorted(role.name for role in before.values())},
+                {"roles": sorted(role.name for role in after.values())},
+            )
+            | {"hit": [str(hit) for hit in hits]},
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
 
@@ -145,7 +145,8 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
             "user.activated" if active else "user.deactivated",
             f"user:{user.pk}",
             user.username,
-            data={"hit": [str(hit) for hit in hits]},
+            data=changed({"active": not active}, {"active": active})
+            | {"hit": [str(hit) for hit in hits]},
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
 
@@ -177,6 +178,6 @@ def set_weight(actor: Actor, role: Role, weight: int) -> None:
     with transaction.atomic():
         actor.take()
         Role.objects.filter(pk=role.pk).update(weight=weight)
-        data = {"before": role.weight, "after": weight}
+        data = changed({"weight": role.weight}, {"weight": weight})
         audit(actor, "role.weight_set", f"role:{role.pk}", role.name, data=data)
         publish("role.changed", f"role:{role.pk}", {"name": role.name}, permission="accounts.view")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models.functions import Now
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import Role, User
 from events.models import Delivery, Webhook
 from events.publishing import publish
@@ -99,7 +99,7 @@ def change_webhook(actor: Actor, webhook: Webhook, **changes: Any) -> Webhook:
         before = {field: getattr(webhook, field) for field in values}
         Webhook.objects.filter(pk=webhook.pk).update(**values)
         webhook.refresh_from_db()
-        _tell(actor, webhook, "webhook.changed", before=before, after=values)
+        _tell(actor, webhook, "webhook.changed", **changed(before, values))
     return webhook
 
 
@@ -110,7 +110,7 @@ def pause(actor: Actor, webhook: Webhook) -> None:
         paused = Webhook.objects.active().filter(pk=webhook.pk)
         if not paused.update(paused_at=Now(), paused_reason=f"Paused by {actor.name}."):
             raise Conflict("This webhook is paused already.")
-        _tell(actor, webhook, "webhook.paused")
+        _tell(actor, webhook, "webhook.paused", **changed({"paused": False}, {"paused": True}))
 
 
 def resume(actor: Actor, webhook: Webhook) -> None:
@@ -120,7 +120,7 @@ def resume(actor: Actor, webhook: Webhook) -> None:
         resumed = Webhook.objects.filter(pk=webhook.pk, paused_at__isnull=False)
         if not resumed.update(paused_at=None, paused_reason=""):
             raise Conflict("This webhook is not paused.")
-        _tell(actor, webhook, "webhook.resumed")
+        _tell(actor, webhook, "webhook.resumed", **changed({"paused": True}, {"paused": False}))
 
 
 def delete_webhook(actor: Actor, webhook: Webhook) -> None:
@@ -135,7 +135,7 @@ def send_test(actor: Actor, webhook: Webhook) -> Delivery:
     """Send a `ping` with the next tick, also of a webhook that is paused."""
     _require_own(actor, webhook)
     with transaction.atomic():
-        _tell(actor, webhook, "webhook.tested")
+        _tell(actor, webhook, "webhook.tested", url=webhook.url)
         return delivering.make_ping(webhook)
 
 

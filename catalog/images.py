@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.users import from_validation
 from catalog import copies
 from catalog.models import CatalogSource, Image
@@ -85,7 +85,10 @@ def _save(actor: Actor, row: Row, noun: str) -> Row:
         actor.take()
         actor.require("images.manage")
         row.save(force_insert=True)
-        audit(actor, f"{noun}.added", f"{noun}:{row.pk}", row.name)
+        after = {"name": row.name}
+        if isinstance(row, Image):
+            after |= {"catalog_id": row.catalog_id, "version": row.version}
+        audit(actor, f"{noun}.added", f"{noun}:{row.pk}", row.name, data={"after": after})
         publish(f"{noun}.added", f"{noun}:{row.pk}", permission="images.view")
     return row
 
@@ -121,7 +124,8 @@ def revoke(
             "image.revoked",
             f"image:{image.pk}",
             image.name,
-            data={
+            data=changed({"revoked": bool(locked.revoked_at)}, {"revoked": True})
+            | {
                 "reason": reason,
                 "running_vms": running_vms,
                 "hit": [str(hit) for hit in hits],
@@ -142,13 +146,17 @@ def set_taint(actor: Actor, image: Image, tainted: bool, *, reason: str = "") ->
     actor.require("images.manage")
     verb = "taint" if tainted else "untaint"
     with transaction.atomic():
-        Image.objects.select_for_update().get(pk=image.pk)
+        locked = Image.objects.select_for_update().get(pk=image.pk)
         Image.objects.filter(pk=image.pk).update(
             tainted_at=Now() if tainted else None, taint_reason=reason[:300] if tainted else ""
         )
         if tainted:
             for _, apply in _entries:
                 apply(image, "taint", "keep", actor)
-        audit(actor, f"image.{verb}ed", f"image:{image.pk}", image.name, data={"reason": reason})
+        data = changed(
+            {"tainted": bool(locked.tainted_at), "reason": locked.taint_reason},
+            {"tainted": tainted, "reason": reason[:300] if tainted else ""},
+        )
+        audit(actor, f"image.{verb}ed", f"image:{image.pk}", image.name, data=data)
         publish(f"image.{verb}ed", f"image:{image.pk}", permission="images.view")
         return record_done(f"image.{verb}", f"image:{image.pk}", actor)

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.actors import SYSTEM
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import User
 from events.publishing import publish
 from jobs.models import Job
@@ -65,9 +65,15 @@ def extend(actor: Actor, vm: VirtualMachine, *, seconds: int | None = None) -> J
     `Forbidden`, or `Conflict` when the VM has no lease.
     """
     with transaction.atomic():
+        before = _ends_at(vm)
         wanted = _extend(actor, vm, seconds)
-        audit(actor, "vm.lease_extended", vm.subject, vm.name, data={"seconds": wanted})
+        data = changed(before, _ends_at(vm)) | {"seconds": wanted}
+        audit(actor, "vm.lease_extended", vm.subject, vm.name, data=data)
         return record_done("vm.extend", vm.subject, actor, result={"lease_seconds": wanted})
+
+
+def _ends_at(vm: VirtualMachine) -> dict[str, Any]:
+    return Lease.objects.filter(vm=vm).values("ends_at").first() or {}
 
 
 def heartbeat(actor: Actor, vm: VirtualMachine) -> Job:
@@ -160,7 +166,8 @@ def hold(actor: Actor, vm: VirtualMachine, *, reason: str, seconds: int | None =
         ):
             raise Conflict("This VM cannot be held: it is not running yet, or has ended.")
         data = {"reason": reason, "seconds": seconds}
-        audit(actor, "vm.held", vm.subject, vm.name, data=data)
+        change = changed({"held": False}, {"held": True})
+        audit(actor, "vm.held", vm.subject, vm.name, data=change | data)
         announce(vm)
         return record_done("vm.hold", vm.subject, actor, result=data)
 
@@ -175,7 +182,8 @@ def release(actor: Actor, vm: VirtualMachine) -> Job:
             .update(held_until=None, held_by=None, held_reason="")
         ):
             raise Conflict("Nobody holds this VM.")
-        audit(actor, "vm.released", vm.subject, vm.name)
+        data = changed({"held": True}, {"held": False})
+        audit(actor, "vm.released", vm.subject, vm.name, data=data)
         announce(vm)
         return record_done("vm.release", vm.subject, actor)
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.users import from_validation
 from catalog import copies
 from catalog.models import Image
@@ -90,7 +90,7 @@ def update_template(
             "template.changed",
             _subject(template),
             template.name,
-            data={"before": before, "after": _data(template)},
+            data=changed(before, _data(template)),
         )
         announce(template)
     return template
@@ -129,7 +129,8 @@ def revoke_template(
             "cached_copies": cached_copies,
             "batches": [str(job.pk) for job in batches],
         }
-        audit(actor, "template.revoked", _subject(template), template.name, data=data)
+        change = changed({"revoked": bool(locked.revoked_at)}, {"revoked": True})
+        audit(actor, "template.revoked", _subject(template), template.name, data=change | data)
         announce(template)
         return record_done("template.revoke", _subject(template), actor, result=data)
 
@@ -156,7 +157,9 @@ def _check(template: Template, images: Sequence[Image]) -> None:
 
 
 def _data(template: Template) -> dict[str, Any]:
-    return {name: getattr(template, name) for name in CHANGEABLE}
+    """Return what can be changed of a stored template, for the audit trail."""
+    data = {name: getattr(template, name) for name in CHANGEABLE}
+    return data | {"images": sorted(image.name for image in template.images.all())}
 
 
 def _subject(template: Template) -> str:

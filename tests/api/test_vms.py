@@ -239,7 +239,7 @@ def test_rights_are_those_of_the_design(
     revoked = admin.post(f"grants/{grant['id']}/revoke/", {"running_vms": "delete"})
     assert revoked.status_code == 202
     assert is_problem(developer.post("vms/", body), 403, "grant_revoked")
-    assert AuditEvent.objects.filter(outcome="refused", action="vms.create").count() == 4
+    assert AuditEvent.objects.filter(outcome="refused", action="vms.create").count() == 5
 
 
 def test_a_revocation_hits_exactly_what_its_impact_lists(
