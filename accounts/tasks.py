@@ -4,6 +4,7 @@ from celery import shared_task
 
 from accounts import audit, webhooks
 from accounts.audit import syslog
+from accounts.audit import webhooks as audit_webhooks
 from events.webhooks import delivering
 
 
@@ -25,4 +26,5 @@ def send_audit() -> None:
 @shared_task
 def deliver_webhooks() -> None:
     delivering.fan_out(webhooks.rights)
+    audit_webhooks.fan_out(webhooks.rights)
     delivering.deliver(webhooks.rights)

@@ -9,8 +9,10 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.audit import audit, changed
+from accounts.audit.webhooks import last_number
 from accounts.models import Role, User
-from events.models import Delivery, Webhook
+from accounts.permissions import audience
+from events.models import AUDIT, Delivery, Webhook
 from events.publishing import publish
 from events.stream import last_sequence
 from events.webhooks import addresses, delivering
@@ -38,6 +40,7 @@ NOUNS = (
     "token",
     "user",
     "role",
+    "audit",
 )
 
 
@@ -51,14 +54,16 @@ def visible_to(actor: Actor) -> QuerySet[Webhook]:
 
 
 def rights(user_ids: Collection[UUID]) -> dict[UUID, frozenset[str]]:
-    """Return what each active account may see now. Two queries, however many there are."""
+    """Return by which rights each active account may see events now. Two queries for all."""
     active = User.objects.filter(pk__in=user_ids, is_active=True).values_list("pk", flat=True)
     granted: dict[UUID, set[str]] = defaultdict(set)
+    roles: dict[UUID, set[UUID]] = defaultdict(set)
     rows = Role.objects.filter(group__user__in=user_ids)
-    for user_id, codes in rows.values_list("group__user", "permissions"):
+    for user_id, role_id, codes in rows.values_list("group__user", "pk", "permissions"):
         granted[user_id].update(codes)
+        roles[user_id].add(role_id)
     return {
-        user_id: frozenset(granted[user_id])
+        user_id: audience(granted[user_id], roles[user_id])
         for user_id in active
         if "webhooks.use" in granted[user_id]
     }
@@ -73,6 +78,7 @@ def create_webhook(
     """
     actor.require("webhooks.use")
     values = _checked(name=name, url=url, kinds=kinds)
+    _require_audit(actor, values)
     assert actor.user is not None
     secret = new_secret()
     with transaction.atomic():
@@ -83,7 +89,11 @@ def create_webhook(
                 code="limit_reached",
             )
         webhook = Webhook.objects.create(
-            owner_id=actor.user.pk, secret=secret, cursor=last_sequence(), **values
+            owner_id=actor.user.pk,
+            secret=secret,
+            cursor=last_sequence(),
+            audit_cursor=last_number(),
+            **values,
         )
         _tell(actor, webhook, "webhook.created", url=webhook.url, kinds=webhook.kinds)
     return webhook, secret
@@ -95,9 +105,14 @@ def change_webhook(actor: Actor, webhook: Webhook, **changes: Any) -> Webhook:
     values = _checked(**changes)
     if not values:
         return webhook
+    begins = AUDIT in values.get("kinds", ()) and AUDIT not in webhook.kinds
+    if begins:
+        _require_audit(actor, values)
     with transaction.atomic():
         before = {field: getattr(webhook, field) for field in values}
         Webhook.objects.filter(pk=webhook.pk).update(**values)
+        if begins:
+            Webhook.objects.filter(pk=webhook.pk).update(audit_cursor=last_number())
         webhook.refresh_from_db()
         _tell(actor, webhook, "webhook.changed", **changed(before, values))
     return webhook
@@ -148,6 +163,12 @@ def redeliver(actor: Actor, delivery: Delivery) -> Delivery:
         _tell(actor, delivery.webhook, "webhook.redelivered", delivery=str(delivery.pk))
     delivery.refresh_from_db()
     return delivery
+
+
+def _require_audit(actor: Actor, values: dict[str, Any]) -> None:
+    """Refuse at once what would never be sent. Each delivery asks for the right again."""
+    if AUDIT in values.get("kinds", ()):
+        actor.require("audit.view")
 
 
 def _require_own(actor: Actor, webhook: Webhook) -> None:

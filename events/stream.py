@@ -49,8 +49,7 @@ class Viewer:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def may_see(self, event: Event) -> bool:
-        """As `EventQuerySet.readable`, in memory."""
-        return event.permission in self.permissions or event.owner_id == self.user_id
+        return event.may_be_seen(self.user_id, self.permissions)
 
 
 class Guard(Protocol):

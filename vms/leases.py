@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from accounts.actors import SYSTEM
 from accounts.audit import audit, changed
 from accounts.models import User
+from accounts.permissions import scoped
 from events.publishing import publish
 from jobs.models import Job
 from jobs.queueing import record_done
@@ -54,6 +55,7 @@ def _tell(vm: VirtualMachine, kind: str, **data: Any) -> None:
         vm.subject,
         {"name": vm.name, **data},
         permission="vms.view_all",
+        scope=scoped(vm.share_id),
         owner_id=vm.requested_by_id,
     )
 

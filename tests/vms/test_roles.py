@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from accounts import custom_roles, users
+from accounts import custom_roles, users, webhooks
 from accounts.actors import Actor
 from accounts.models import AuditEvent, Role, User
+from events.models import Event
+from events.sealing import seal_events
+from events.stream import Viewer
+from events.webhooks import delivering
 from orchestrator.refusals import Conflict, Forbidden, Invalid
 from tests.api.conftest import Api, make_token
 from tests.vms.conftest import reread
@@ -107,6 +111,42 @@ def test_vms_of_ones_roles_are_seen_and_managed_with_the_permissions(
     assert reread(ours).state == "cancelled"
     users.set_roles(pool.alice, charlie, [lead])
     assert not VirtualMachine.objects.visible_to(Actor(user=charlie)).exists()
+
+
+def test_events_of_what_ones_roles_have_reach_feed_stream_and_webhooks(
+    pool: Pool, builder: Role, charlie: User
+) -> None:
+    """And nobody else; and no longer than the role, or its permission, is had."""
+    rights = ["vms.view_roles", "webhooks.use"]
+    lead = custom_roles.create_role(pool.alice, name="Lead", permissions=rights)
+    users.set_roles(pool.alice, charlie, [builder, lead])
+    actor = Actor(user=charlie)
+    webhook, _ = webhooks.create_webhook(actor, name="w", url="http://10.0.0.1/", kinds=["vm"])
+    ours = pool.ask(name="ours", cpus=64)
+    theirs = pool.ask(pool.alice, name="theirs", cpus=64)
+    seal_events()
+    last = Event.objects.get(subject=ours.subject)
+
+    def seen(kind: str = "vm.changed") -> set[str]:
+        api = Api(make_token(charlie, "read"))
+        found = api.get(f"events/?kind={kind}").json()["results"]
+        viewer = Viewer(charlie.pk, webhooks.rights([charlie.pk]).get(charlie.pk, frozenset()))
+        by_feed = {event["subject"] for event in found}
+        sealed = Event.objects.sealed().filter(kind=kind)
+        assert by_feed == {one.subject for one in sealed if viewer.may_see(one)}
+        return by_feed
+
+    assert seen() == {ours.subject}
+    delivering.fan_out(webhooks.rights)
+    assert {one.subject for one in webhook.deliveries.all()} == {ours.subject}
+    others = Actor(user=users.create_user(pool.alice, username="lonely", roles=[lead]))
+    assert not last.may_be_seen(others.user_id, others.audience)  # type: ignore[arg-type]
+    users.set_roles(pool.alice, charlie, [lead])
+    assert seen() == set()
+    assert theirs.subject not in seen()
+    delivering.deliver(webhooks.rights)
+    delivery = webhook.deliveries.get()
+    assert (delivery.state, delivery.problem) == ("failed", delivering.NOT_ALLOWED)
 
 
 def test_roles_by_api_and_pages(pool: Pool, client: Client) -> None:
