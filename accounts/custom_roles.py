@@ -129,10 +129,13 @@ def delete_role(actor: Actor, role: Role, *, running_vms: str = "keep") -> list[
     return hits
 
 
-def preview_losing(role: Role, *, deleting: bool) -> list[Hit]:
-    """Return what taking all from `role` would hit: the most that a change of it can reach."""
+def preview_losing(role: Role, *, deleting: bool, permissions: Collection[str] = ()) -> list[Hit]:
+    """Return what deleting `role`, or giving it exactly these permissions, would hit now.
+
+    Without any it is the most that a change of it can reach.
+    """
     hits = revocation.preview(revocation.Revoked("role", role.pk)) if deleting else []
-    if "vms.use" in role.permissions:
+    if "vms.use" in role.permissions and "vms.use" not in permissions:
         able = {
             pk
             for pk, codes in Role.objects.exclude(pk=role.pk)
@@ -141,8 +144,8 @@ def preview_losing(role: Role, *, deleting: bool) -> list[Hit]:
             if "vms.use" in codes
         }
         for user_id in role.group.user_set.exclude(pk__in=able).values_list("pk", flat=True):
-            hits += revocation.preview(revocation.Revoked("user", user_id))
-    return list({(hit.kind, hit.id): hit for hit in hits}.values())
+            hits += revocation.preview(revocation.Revoked("use", user_id))
+    return revocation.once(hits)
 
 
 def _lock(role: Role) -> list[User]:

@@ -123,6 +123,20 @@ def revoke_lost_use(actor: Actor, able: set[UUID], running_vms: str) -> list[Hit
     ]
 
 
+def preview_roles(user: User, roles: Sequence[Role]) -> list[Hit]:
+    """Return what giving `user` exactly these roles would hit now; `set_roles` does it."""
+    kept = {role.pk for role in roles}
+    lost = [role for role in Role.objects.of(user.pk) if role.pk not in kept]
+    hits = [
+        hit
+        for role in lost
+        for hit in revocation.preview(revocation.Revoked("membership", role.pk, user.pk))
+    ]
+    if askers([user]) and not any("vms.use" in role.permissions for role in roles):
+        hits += revocation.preview(revocation.Revoked("use", user.pk))
+    return revocation.once(hits)
+
+
 def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "keep") -> None:
     """Activate or deactivate an account. Deactivating ends its sessions and all it has queued."""
     revocation.check_choice(running_vms)

@@ -149,6 +149,41 @@ def test_events_of_what_ones_roles_have_reach_feed_stream_and_webhooks(
     assert (delivery.state, delivery.problem) == ("failed", delivering.NOT_ALLOWED)
 
 
+def test_what_a_change_would_hit_is_what_it_hits(pool: Pool, builder: Role, charlie: User) -> None:
+    """Of a role: deleted, or with other permissions. Of an account: with other roles, or none."""
+    assert pool.template
+    developer = Role.objects.get(group__name="Developer")
+    users.set_roles(pool.alice, charlie, [builder, developer])
+    grants.grant_template(pool.alice, template=pool.template, role=builder)
+    pool.ask(Actor(user=charlie), name="by-role", cpus=64)
+    pool.ask(name="direct", cpus=64)
+    api = Api(make_token(pool.alice.user))  # type: ignore[arg-type]
+
+    def names(path: str) -> list[str]:
+        body = api.get(path).json()
+        assert body["choices"] == ["keep", "stop", "delete"]
+        return sorted(hit["name"] for hit in body["hits"])
+
+    role, people = f"roles/{builder.pk}/impact/", f"users/{charlie.pk}/impact/"
+    assert names(role) == ["by-role", "direct"]
+    assert names(f"{role}?permissions=hosts.view") == ["direct"], "charlie may ask by another role"
+    assert names(f"{role}?permissions=vms.use,hosts.view") == []
+    assert names(people) == ["by-role"]
+    assert names(f"{people}?roles=Developer") == ["by-role"], "it rests on the role's grant"
+    assert names(f"{people}?roles=Builder") == []
+    assert names(f"{people}?roles=Builder,{developer.pk}") == []
+    assert names(f"users/{pool.bob.user.pk}/impact/?roles=") == ["direct"]  # type: ignore[union-attr]
+    assert api.get(f"{people}?roles=Nobody").status_code == 400
+    for who, status in ((pool.bob.user, 403), (charlie, 403)):
+        assert Api(make_token(who)).get(role).status_code == status  # type: ignore[arg-type]
+    assert Api(make_token(charlie)).get(f"users/{pool.bob.user.pk}/impact/").status_code == 404  # type: ignore[union-attr]
+
+    users.set_roles(pool.alice, charlie, [developer])
+    hit = AuditEvent.objects.filter(action="user.roles_changed").latest("pk").data["hit"]
+    assert len(hit) == 1
+    assert [one.name for one in custom_roles.delete_role(pool.alice, builder)] == ["direct"]
+
+
 def test_roles_by_api_and_pages(pool: Pool, client: Client) -> None:
     api = Api(make_token(pool.alice.user, "admin"))  # type: ignore[arg-type]
     made = api.post("roles/", {"name": "Tester", "permissions": ["vms.use"]})
