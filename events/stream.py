@@ -203,6 +203,23 @@ class StreamFront:
         """Serve an API client: whole events, without a gap from where it was."""
         await self._serve(scope, receive, send, whole=True)
 
+    @contextlib.asynccontextmanager
+    async def caller(self, scope: Scope) -> AsyncIterator[asyncio.Event]:
+        """Watch who sent a request within the block: the event is set when they may not go on.
+
+        One whom the guard does not know, or a store that is away, is left to the application.
+        """
+        try:
+            viewer = await in_database(lambda: self._guard.identify(scope, tokens=True))
+        except Exception as error:
+            log.warning("stream.store_away", error=type(error).__name__)
+            viewer = None
+        if viewer is None:
+            yield asyncio.Event()
+            return
+        with self._checks.of(viewer):
+            yield viewer.ended
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send, *, whole: bool) -> None:
         if scope["method"] != "GET":
             await refuse(

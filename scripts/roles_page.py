@@ -34,9 +34,10 @@ role whose grant allowed it, else of its asker's role of the greatest weight.
 
 ## Why, and what if
 
-What an account or a token can do, and what gives it each right, is on its page (*What it can do*) and at
-`/api/v2/users/<id>/rights/`, `/api/v2/tokens/<id>/rights/` and `/api/v2/access/?subject=…`. What a change would hit is asked with the
-values that it would have: `/api/v2/roles/<id>/impact/?permissions=…` (without: deleting it) and
+What an account or a token can do, and what gives it each right, is on its page (*What it can do*)
+and at `/api/v2/users/<id>/rights/`, `/api/v2/tokens/<id>/rights/` and
+`/api/v2/access/?subject=…`. What a change would hit is asked with the values that it would have:
+`/api/v2/roles/<id>/impact/?permissions=…` (without: deleting it) and
 `/api/v2/users/<id>/impact/?roles=…` (without: deactivating it).
 """
 

@@ -75,7 +75,7 @@ def extend(actor: Actor, vm: VirtualMachine, *, seconds: int | None = None) -> J
 
 
 def _ends_at(vm: VirtualMachine) -> dict[str, Any]:
-    return Lease.objects.filter(vm=vm).values("ends_at").first() or {}
+    return {"ends_at": Lease.objects.filter(vm=vm).values_list("ends_at", flat=True).first()}
 
 
 def heartbeat(actor: Actor, vm: VirtualMachine) -> Job:

@@ -17,7 +17,7 @@ from accounts.audit.exporting import MEDIA_TYPES, export
 from accounts.audit.reading import AuditFilter
 from accounts.models import ApiToken, AuditEvent, Role, User
 from accounts.revocation import CHOICES
-from orchestrator.api.references import resolve
+from orchestrator.api.references import readable, resolve
 from orchestrator.api.serializers import Input
 from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
 from orchestrator.refusals import Invalid
@@ -204,7 +204,9 @@ class Impact(ApiView):
     def asked(self) -> list[str] | None:
         """Return what the parameter names, between commas; None without it."""
         text = self.request.query_params.get(self.asks)
-        return None if text is None else [word for word in text.split(",") if word]
+        if text is None:
+            return None
+        return [word for word in readable(text, field=self.asks).split(",") if word]
 
     def hits(self) -> list[Hit]:
         raise NotImplementedError(f"{type(self).__name__}.hits")
@@ -317,9 +319,14 @@ class TokenItem(_Tokens, Shows):
     docs = {"GET": "Show a token. Its secret is kept nowhere."}
 
 
-class TokenRights(_Tokens):
+class TokenRights(ApiView):
+    tag = "tokens"
+    model = ApiToken
     output = serializers.TokenRightsOutput
     docs = {"GET": "Tell what a token may do: what its account may and its scopes cover."}
+
+    def rows(self) -> QuerySet[ApiToken]:
+        return ApiToken.objects.visible_to(self.actor).select_related("user")
 
     def get(self, request: Request, **kwargs: Any) -> Response:
         token = self.target()

@@ -105,7 +105,7 @@ def ask(
     if api:
         body = BODIES.get(name, {}) | body_of(name, thing)
         body |= CHANGES.get(name, {}) if method == "PATCH" else {}
-        sent = {"data": json.dumps(body), "content_type": "application/json"}
+        sent: dict[str, Any] = {"data": json.dumps(body), "content_type": "application/json"}
     elif name in FORMS:
         sent = {"data": FORMS[name]}
     else:

@@ -13,6 +13,7 @@ from accounts.api.querysets import users_visible_to
 from accounts.api.serializers import UserReference
 from accounts.models import User
 from orchestrator.api.pagination import InOrder, page_size
+from orchestrator.api.references import readable
 from orchestrator.api.serializers import Output, ReferenceOutput
 from orchestrator.api.views import ApiView
 from vms import access_export, matrix
@@ -22,8 +23,6 @@ from vms.models import Grant, Template
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.request import Request
-
-    from vms.matrix import Way
 
 
 class WayOutput(Output):
@@ -49,7 +48,7 @@ class WayOutput(Output):
 class ByWay(InOrder):
     """Pages in the order of the ids of grant and account."""
 
-    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Way]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         self.request = request
         size = page_size(request)
         after = request.query_params.get("after", "")
@@ -79,7 +78,7 @@ class AccessList(ApiView):
     model = Grant
     output = WayOutput
     listing = True
-    pagination_class = ByWay
+    pagination_class: Any = ByWay
     query: ClassVar[dict[str, list[Any]]] = {"GET": FILTERS}
     docs = {
         "GET": "Tell who can use what and why, from either side: of a template, of an account or "
@@ -91,11 +90,14 @@ class AccessList(ApiView):
 
     @property
     def filters(self) -> dict[str, str]:
-        named = {name: self.request.query_params.get(name, "") for name in ("template", "subject")}
+        asked = self.request.query_params
+        named = {
+            name: readable(asked.get(name, ""), field=name) for name in ("template", "subject")
+        }
         return {name: value for name, value in named.items() if value}
 
     def get(self, request: Request, **kwargs: Any) -> Any:
-        page = self.paginate_queryset(matrix.ways(self.actor, **self.filters))  # type: ignore[arg-type]
+        page = self.paginate_queryset(matrix.ways(self.actor, **self.filters))
         return self.get_paginated_response(self.represent(page, many=True))
 
 
