@@ -17,6 +17,7 @@ from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS
 from accounts.users import HEAVIEST, askers, revoke_lost_use
 from events.publishing import publish
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def _lock(role: Role) -> list[User]:
     A request takes its account first and then looks at its roles: it either came before this and
     is reached, or waits and finds the role as it is by then.
     """
+    go_first()
     # With the group locked nobody can be given the role until this is done.
     if not Group.objects.select_for_update().filter(pk=role.group_id).first():
         raise Conflict("This role was deleted meanwhile.")

@@ -18,6 +18,7 @@ from accounts.models import ApiToken, User
 from accounts.permissions import SCOPES
 from events.publishing import publish
 from orchestrator.db.clock import from_now
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Forbidden, Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def revoke_token(actor: Actor, token: ApiToken, *, running_vms: str = "keep") ->
     else:
         actor.require_scope("admin")
     with transaction.atomic():
+        go_first()
         locked = ApiToken.objects.select_for_update().get(pk=token.pk)
         if locked.revoked_at:
             return

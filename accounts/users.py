@@ -12,6 +12,7 @@ from accounts import revocation
 from accounts.audit import audit, changed
 from accounts.models import Role, User
 from events.publishing import publish
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def set_roles(
     revocation.check_choice(running_vms)
     actor.require("accounts.manage")
     with transaction.atomic():
+        go_first()
         locked = User.objects.select_for_update().get(pk=user.pk)
         before = {role.group_id: role for role in Role.objects.of(user.pk).select_related("group")}
         able = askers([locked])
@@ -144,6 +146,7 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
     if not active and user.pk == actor.user_id:
         raise Conflict("You cannot deactivate your own account. Ask another administrator.")
     with transaction.atomic():
+        go_first()
         locked = User.objects.select_for_update().get(pk=user.pk)
         if locked.is_active == active:
             return

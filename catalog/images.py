@@ -15,6 +15,7 @@ from catalog import copies
 from catalog.models import CatalogSource, Image
 from events.publishing import publish
 from jobs.queueing import record_done
+from orchestrator.db.locks import go_first
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -110,6 +111,7 @@ def revoke(
     actor.require("images.manage")
     deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        go_first()
         if deletes:  # the batch takes the account, which comes before the image
             actor.take()
         locked = Image.objects.select_for_update().get(pk=image.pk)
@@ -146,6 +148,7 @@ def set_taint(actor: Actor, image: Image, tainted: bool, *, reason: str = "") ->
     actor.require("images.manage")
     verb = "taint" if tainted else "untaint"
     with transaction.atomic():
+        go_first()
         locked = Image.objects.select_for_update().get(pk=image.pk)
         Image.objects.filter(pk=image.pk).update(
             tainted_at=Now() if tainted else None, taint_reason=reason[:300] if tainted else ""

@@ -14,7 +14,7 @@ from accounts.audit import audit, changed
 from accounts.models import ApiToken, Role, User
 from events.publishing import publish
 from jobs.queueing import record_done
-from orchestrator.db.locks import take
+from orchestrator.db.locks import go_first, take
 from orchestrator.refusals import Conflict, Invalid, NotFound
 from vms import access
 from vms.models import Grant, Template
@@ -126,6 +126,7 @@ def revoke_grant(actor: Actor, grant: Grant, *, running_vms: str = "keep") -> Jo
     running_vms = revocation.check_choice(running_vms)
     _require(actor, grant)
     with transaction.atomic():
+        go_first()
         locked = Grant.objects.select_for_update().get(pk=grant.pk)
         hits: list[Hit] = []
         if not locked.revoked_at:

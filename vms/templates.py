@@ -15,6 +15,7 @@ from catalog import copies
 from catalog.models import Image
 from events.publishing import publish
 from jobs.queueing import record_done
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
 from vms import access
 from vms.models import Grant, Template
@@ -115,6 +116,7 @@ def revoke_template(
     access.require_manage(actor, template)
     deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        go_first()
         if deletes:  # the batch takes the account, which comes before the template
             actor.take()
         locked = Template.objects.select_for_update().get(pk=template.pk)
