@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.actors import Actor
@@ -317,3 +319,19 @@ def test_changes_tell_before_and_after(world: World) -> None:
 @pytest.mark.parametrize("name", SILENT)
 def test_what_is_not_told_is_a_route_still(name: str) -> None:
     assert name in {route for route, _ in WRITES}
+
+
+def test_no_get_writes(world: World) -> None:
+    """What a link, an image or a prefetch can ask for changes nothing but what tells of it."""
+    session = session_of(world, "administrator")
+    session.get("/api/v2/me/")
+    told = re.compile(r'^(INSERT|UPDATE|DELETE)\b(?!.*"(accounts_auditevent|django_session)")')
+    wrote = []
+    for name, method in CASES:
+        if method != "GET":
+            continue
+        with transaction.atomic(), CaptureQueriesContext(connection) as seen:
+            session.get(address(name, world.own.ids))
+            transaction.set_rollback(True)
+        wrote += [f"{name}: {one['sql'][:80]}" for one in seen if told.match(one["sql"])]
+    assert wrote == []
