@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from accounts.models import ApiToken, Role, User
-from accounts.permissions import PERMISSIONS
+from accounts.permissions import OF_ROLES, PERMISSIONS, audience
 from orchestrator.db.locks import take
 from orchestrator.refusals import Forbidden
 
@@ -64,6 +64,11 @@ class Actor:
             mine = Role.objects.of(self.user.pk).values_list("pk", flat=True) if self.user else ()
             self._role_ids = frozenset(mine)
         return self._role_ids
+
+    @property
+    def audience(self) -> frozenset[str]:
+        """Return by which rights the actor may see events; see `accounts.permissions.audience`."""
+        return audience(self.permissions, self.role_ids if OF_ROLES in self.permissions else ())
 
     def in_scope(self, noun: str | None) -> bool:
         """Return whether the token (if any) covers writes of `noun`; None stands for a read."""

@@ -17,6 +17,7 @@ from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS
 from accounts.users import HEAVIEST, askers, revoke_lost_use
 from events.publishing import publish
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -129,10 +130,13 @@ def delete_role(actor: Actor, role: Role, *, running_vms: str = "keep") -> list[
     return hits
 
 
-def preview_losing(role: Role, *, deleting: bool) -> list[Hit]:
-    """Return what taking all from `role` would hit: the most that a change of it can reach."""
+def preview_losing(role: Role, *, deleting: bool, permissions: Collection[str] = ()) -> list[Hit]:
+    """Return what deleting `role`, or giving it exactly these permissions, would hit now.
+
+    Without any it is the most that a change of it can reach.
+    """
     hits = revocation.preview(revocation.Revoked("role", role.pk)) if deleting else []
-    if "vms.use" in role.permissions:
+    if "vms.use" in role.permissions and "vms.use" not in permissions:
         able = {
             pk
             for pk, codes in Role.objects.exclude(pk=role.pk)
@@ -141,8 +145,8 @@ def preview_losing(role: Role, *, deleting: bool) -> list[Hit]:
             if "vms.use" in codes
         }
         for user_id in role.group.user_set.exclude(pk__in=able).values_list("pk", flat=True):
-            hits += revocation.preview(revocation.Revoked("user", user_id))
-    return list({(hit.kind, hit.id): hit for hit in hits}.values())
+            hits += revocation.preview(revocation.Revoked("use", user_id))
+    return revocation.once(hits)
 
 
 def _lock(role: Role) -> list[User]:
@@ -151,6 +155,7 @@ def _lock(role: Role) -> list[User]:
     A request takes its account first and then looks at its roles: it either came before this and
     is reached, or waits and finds the role as it is by then.
     """
+    go_first()
     # With the group locked nobody can be given the role until this is done.
     if not Group.objects.select_for_update().filter(pk=role.group_id).first():
         raise Conflict("This role was deleted meanwhile.")

@@ -15,6 +15,7 @@ from accounts import revocation, tokens
 from accounts.audit import audit
 from accounts.audit.exporting import in_batches, record
 from accounts.models import ApiToken, AuditEvent, User
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import NotFound
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def revoke_all(
     else:
         actor.require("accounts.manage")
     with transaction.atomic():
+        go_first()
         # Whoever makes a token for themselves takes this row first: no token slips through.
         User.objects.select_for_update().filter(pk=user.pk).first()
         live = ApiToken.objects.live().filter(user=user).order_by("pk")

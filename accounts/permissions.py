@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from uuid import UUID
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,20 @@ PERMISSIONS = {
         Permission("webhooks.use", "Have events that one may see sent to an address", "admin"),
     ]
 }
+
+OF_ROLES = "vms.view_roles"  # counts for the roles that one has
+
+
+def scoped(role_id: UUID | None) -> str:
+    """Return the right to see what counts on the share of one role; empty without a role."""
+    return f"{OF_ROLES}:{role_id}" if role_id else ""
+
+
+def audience(permissions: Collection[str], role_ids: Collection[UUID]) -> frozenset[str]:
+    """Return the permissions, and with that to see what one's roles have, each role's."""
+    roles = role_ids if OF_ROLES in permissions else ()
+    return frozenset(permissions) | {scoped(role_id) for role_id in roles}
+
 
 READS = frozenset(code for code, permission in PERMISSIONS.items() if permission.noun is None)
 ALL = frozenset(PERMISSIONS)

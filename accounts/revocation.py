@@ -70,6 +70,11 @@ def preview(revoked: Revoked) -> list[Hit]:
     return [hit for entry, _ in _entries for hit in entry(revoked)]
 
 
+def once(hits: list[Hit]) -> list[Hit]:
+    """Return `hits` without those that several reasons reach more than once."""
+    return list({(hit.kind, hit.id): hit for hit in hits}.values())
+
+
 def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
     """Reach everything that the revocation hits; return it."""
     return [hit for _, entry in _entries for hit in entry(revoked, running_vms, actor)]

@@ -4,6 +4,7 @@ from celery import shared_task
 
 from accounts import audit, expiring, webhooks
 from accounts.audit import syslog
+from accounts.audit import webhooks as audit_webhooks
 from events.webhooks import delivering
 
 
@@ -30,4 +31,5 @@ def warn_of_expiry() -> None:
 @shared_task
 def deliver_webhooks() -> None:
     delivering.fan_out(webhooks.rights)
+    audit_webhooks.fan_out(webhooks.rights)
     delivering.deliver(webhooks.rights)

@@ -14,11 +14,12 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from accounts import restrictions, revocation
-from accounts.audit import audit
-from accounts.models import ApiToken, User
+from accounts.audit import audit, changed
+from accounts.models import ApiToken, ApiTokenQuerySet, User
 from accounts.permissions import SCOPES
 from events.publishing import publish
 from orchestrator.db.clock import from_now
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -118,19 +119,21 @@ def find_live(text: str, address: str = "") -> ApiToken | None:
     All failures look alike, but for the right secret from a wrong network: that raises
     `WrongNetwork`, to be audited. `address` is where the request comes from.
     """
+    live = ApiToken.objects.live().filter(user__is_active=True)
+    token = _find(live, text, Q(previous_ends_at__gt=Now()))
+    if token:
+        restrictions.check_network(token, address)
+    return token
+
+
+def _find(rows: ApiTokenQuerySet, text: str, overlapping: Q | None = None) -> ApiToken | None:
+    """Return the row whose clear text this is: of its secret, or of the one before a rotation."""
     prefix, _, rest = text.partition("_")
     public_id, _, secret = rest.partition("_")
     if prefix != PREFIX or not secret:
         return None
-    token = (
-        ApiToken.objects.live()
-        .filter(
-            Q(public_id=public_id) | Q(previous_public_id=public_id, previous_ends_at__gt=Now()),
-            user__is_active=True,
-        )
-        .select_related("user")
-        .first()
-    )
+    before = Q(previous_public_id=public_id) & (overlapping or Q())
+    token = rows.filter(Q(public_id=public_id) | before).select_related("user").first()
     expected = "0" * 64
     if token:
         expected = token.digest if public_id == token.public_id else token.previous_digest
@@ -138,8 +141,12 @@ def find_live(text: str, address: str = "") -> ApiToken | None:
         return None
     assert token
     token.used_id = public_id
-    restrictions.check_network(token, address)
     return token
+
+
+def find_known(text: str) -> ApiToken | None:
+    """Return the token whose clear text this is, live or not; else None."""
+    return _find(ApiToken.objects.all(), text)
 
 
 def note_use(token: ApiToken, address: str) -> None:
@@ -164,6 +171,7 @@ def revoke_token(actor: Actor, token: ApiToken, *, running_vms: str = "keep") ->
     running_vms = revocation.check_choice(running_vms)
     require_manage(actor, token)
     with transaction.atomic():
+        go_first()
         locked = ApiToken.objects.select_for_update().get(pk=token.pk)
         if not locked.revoked_at:
             end_locked(actor, locked, running_vms)
@@ -174,6 +182,7 @@ def end_locked(actor: Actor, token: ApiToken, running_vms: str) -> list[Hit]:
     ApiToken.objects.filter(pk=token.pk).update(revoked_at=Now())
     hits = revocation.apply(revocation.Revoked("token", token.pk), running_vms, actor)
     data = {"running_vms": running_vms, "hit": [str(hit) for hit in hits]}
+    data |= changed({"revoked": False}, {"revoked": True})
     audit(actor, "token.revoked", f"token:{token.pk}", token.name, data=data)
     announce(token, "revoked")
     return hits

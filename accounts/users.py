@@ -9,9 +9,10 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import Role, User
 from events.publishing import publish
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def set_roles(
     revocation.check_choice(running_vms)
     actor.require("accounts.manage")
     with transaction.atomic():
+        go_first()
         locked = User.objects.select_for_update().get(pk=user.pk)
         before = {role.group_id: role for role in Role.objects.of(user.pk).select_related("group")}
         able = askers([locked])
@@ -97,11 +99,11 @@ def set_roles(
             "user.roles_changed",
             f"user:{user.pk}",
             user.username,
-            data={
-                "before": sorted(role.name for role in before.values()),
-                "after": sorted(role.name for role in after.values()),
-                "hit": [str(hit) for hit in hits],
-            },
+            data=changed(
+                {"roles": sorted(role.name for role in before.values())},
+                {"roles": sorted(role.name for role in after.values())},
+            )
+            | {"hit": [str(hit) for hit in hits]},
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
 
@@ -124,6 +126,20 @@ def revoke_lost_use(actor: Actor, able: set[UUID], running_vms: str) -> list[Hit
     ]
 
 
+def preview_roles(user: User, roles: Sequence[Role]) -> list[Hit]:
+    """Return what giving `user` exactly these roles would hit now; `set_roles` does it."""
+    kept = {role.pk for role in roles}
+    lost = [role for role in Role.objects.of(user.pk) if role.pk not in kept]
+    hits = [
+        hit
+        for role in lost
+        for hit in revocation.preview(revocation.Revoked("membership", role.pk, user.pk))
+    ]
+    if askers([user]) and not any("vms.use" in role.permissions for role in roles):
+        hits += revocation.preview(revocation.Revoked("use", user.pk))
+    return revocation.once(hits)
+
+
 def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "keep") -> None:
     """Activate or deactivate an account. Deactivating ends its sessions and all it has queued."""
     revocation.check_choice(running_vms)
@@ -131,6 +147,7 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
     if not active and user.pk == actor.user_id:
         raise Conflict("You cannot deactivate your own account. Ask another administrator.")
     with transaction.atomic():
+        go_first()
         locked = User.objects.select_for_update().get(pk=user.pk)
         if locked.is_active == active:
             return
@@ -146,7 +163,8 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
             "user.activated" if active else "user.deactivated",
             f"user:{user.pk}",
             user.username,
-            data={"hit": [str(hit) for hit in hits]},
+            data=changed({"active": not active}, {"active": active})
+            | {"hit": [str(hit) for hit in hits]},
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
 
@@ -178,6 +196,6 @@ def set_weight(actor: Actor, role: Role, weight: int) -> None:
     with transaction.atomic():
         actor.take()
         Role.objects.filter(pk=role.pk).update(weight=weight)
-        data = {"before": role.weight, "after": weight}
+        data = changed({"weight": role.weight}, {"weight": weight})
         audit(actor, "role.weight_set", f"role:{role.pk}", role.name, data=data)
         publish("role.changed", f"role:{role.pk}", {"name": role.name}, permission="accounts.view")

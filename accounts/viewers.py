@@ -16,7 +16,7 @@ from django.utils.crypto import constant_time_compare
 from accounts.actors import Actor
 from accounts.audit import audit
 from accounts.models import ApiToken, Role, User
-from accounts.permissions import PERMISSIONS
+from accounts.permissions import PERMISSIONS, audience
 from accounts.restrictions import WrongNetwork
 from accounts.tokens import find_live, note_use
 from events.stream import Viewer
@@ -64,10 +64,12 @@ class Viewers:
         }
         sessions = _live_sessions({viewer.session for viewer in viewers if viewer.session})
         granted: dict[UUID, set[str]] = defaultdict(set)
-        for user_id, codes in Role.objects.filter(group__user__in=user_ids).values_list(
-            "group__user", "permissions"
+        roles: dict[UUID, set[UUID]] = defaultdict(set)
+        for user_id, role_id, codes in Role.objects.filter(group__user__in=user_ids).values_list(
+            "group__user", "pk", "permissions"
         ):
             granted[user_id].update(codes)
+            roles[user_id].add(role_id)
         live = {}
         for viewer in viewers:
             user = users.get(viewer.user_id)
@@ -83,11 +85,12 @@ class Viewers:
             ):
                 continue
             actor = Actor(user, token)
-            live[viewer] = frozenset(
+            codes = {
                 code
                 for code in granted[user.pk] & PERMISSIONS.keys()
                 if actor.in_scope(PERMISSIONS[code].noun)
-            )
+            }
+            live[viewer] = audience(codes, roles[user.pk])
         return live
 
 

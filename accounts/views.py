@@ -247,7 +247,7 @@ def user_roles(request: PageRequest, id: UUID) -> HttpResponse:
         "hits_by": [
             (
                 f"Taking away {role.name}",
-                revocation.preview(revocation.Revoked("membership", role.pk, user.pk)),
+                users.preview_roles(user, [other for other in held if other != role]),
             )
             for role in held
         ],

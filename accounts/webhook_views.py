@@ -43,7 +43,8 @@ class WebhookForm(forms.Form):
     kinds = KindsField(
         required=False,
         label="Events",
-        help_text=f"Such as vm, lease.ending. Nouns: {', '.join(webhooks.NOUNS)}. Empty: all.",
+        help_text=f"Such as vm, lease.ending. Nouns: {', '.join(webhooks.NOUNS)}. "
+        "Empty: all but audit, the audit trail, which has to be named.",
     )
 
 

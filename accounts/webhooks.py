@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models.functions import Now
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
+from accounts.audit.webhooks import last_number
 from accounts.models import Role, User
-from events.models import Delivery, Webhook
+from accounts.permissions import audience
+from events.models import AUDIT, Delivery, Webhook
 from events.publishing import publish
 from events.stream import last_sequence
 from events.webhooks import addresses, delivering
@@ -38,6 +40,7 @@ NOUNS = (
     "token",
     "user",
     "role",
+    "audit",
 )
 
 
@@ -51,14 +54,16 @@ def visible_to(actor: Actor) -> QuerySet[Webhook]:
 
 
 def rights(user_ids: Collection[UUID]) -> dict[UUID, frozenset[str]]:
-    """Return what each active account may see now. Two queries, however many there are."""
+    """Return by which rights each active account may see events now. Two queries for all."""
     active = User.objects.filter(pk__in=user_ids, is_active=True).values_list("pk", flat=True)
     granted: dict[UUID, set[str]] = defaultdict(set)
+    roles: dict[UUID, set[UUID]] = defaultdict(set)
     rows = Role.objects.filter(group__user__in=user_ids)
-    for user_id, codes in rows.values_list("group__user", "permissions"):
+    for user_id, role_id, codes in rows.values_list("group__user", "pk", "permissions"):
         granted[user_id].update(codes)
+        roles[user_id].add(role_id)
     return {
-        user_id: frozenset(granted[user_id])
+        user_id: audience(granted[user_id], roles[user_id])
         for user_id in active
         if "webhooks.use" in granted[user_id]
     }
@@ -73,6 +78,7 @@ def create_webhook(
     """
     actor.require("webhooks.use")
     values = _checked(name=name, url=url, kinds=kinds)
+    _require_audit(actor, values)
     assert actor.user is not None
     secret = new_secret()
     with transaction.atomic():
@@ -83,7 +89,11 @@ def create_webhook(
                 code="limit_reached",
             )
         webhook = Webhook.objects.create(
-            owner_id=actor.user.pk, secret=secret, cursor=last_sequence(), **values
+            owner_id=actor.user.pk,
+            secret=secret,
+            cursor=last_sequence(),
+            audit_cursor=last_number(),
+            **values,
         )
         _tell(actor, webhook, "webhook.created", url=webhook.url, kinds=webhook.kinds)
     return webhook, secret
@@ -95,11 +105,16 @@ def change_webhook(actor: Actor, webhook: Webhook, **changes: Any) -> Webhook:
     values = _checked(**changes)
     if not values:
         return webhook
+    begins = AUDIT in values.get("kinds", ()) and AUDIT not in webhook.kinds
+    if begins:
+        _require_audit(actor, values)
     with transaction.atomic():
         before = {field: getattr(webhook, field) for field in values}
         Webhook.objects.filter(pk=webhook.pk).update(**values)
+        if begins:
+            Webhook.objects.filter(pk=webhook.pk).update(audit_cursor=last_number())
         webhook.refresh_from_db()
-        _tell(actor, webhook, "webhook.changed", before=before, after=values)
+        _tell(actor, webhook, "webhook.changed", **changed(before, values))
     return webhook
 
 
@@ -110,7 +125,7 @@ def pause(actor: Actor, webhook: Webhook) -> None:
         paused = Webhook.objects.active().filter(pk=webhook.pk)
         if not paused.update(paused_at=Now(), paused_reason=f"Paused by {actor.name}."):
             raise Conflict("This webhook is paused already.")
-        _tell(actor, webhook, "webhook.paused")
+        _tell(actor, webhook, "webhook.paused", **changed({"paused": False}, {"paused": True}))
 
 
 def resume(actor: Actor, webhook: Webhook) -> None:
@@ -120,7 +135,7 @@ def resume(actor: Actor, webhook: Webhook) -> None:
         resumed = Webhook.objects.filter(pk=webhook.pk, paused_at__isnull=False)
         if not resumed.update(paused_at=None, paused_reason=""):
             raise Conflict("This webhook is not paused.")
-        _tell(actor, webhook, "webhook.resumed")
+        _tell(actor, webhook, "webhook.resumed", **changed({"paused": True}, {"paused": False}))
 
 
 def delete_webhook(actor: Actor, webhook: Webhook) -> None:
@@ -135,7 +150,7 @@ def send_test(actor: Actor, webhook: Webhook) -> Delivery:
     """Send a `ping` with the next tick, also of a webhook that is paused."""
     _require_own(actor, webhook)
     with transaction.atomic():
-        _tell(actor, webhook, "webhook.tested")
+        _tell(actor, webhook, "webhook.tested", url=webhook.url)
         return delivering.make_ping(webhook)
 
 
@@ -148,6 +163,12 @@ def redeliver(actor: Actor, delivery: Delivery) -> Delivery:
         _tell(actor, delivery.webhook, "webhook.redelivered", delivery=str(delivery.pk))
     delivery.refresh_from_db()
     return delivery
+
+
+def _require_audit(actor: Actor, values: dict[str, Any]) -> None:
+    """Refuse at once what would never be sent. Each delivery asks for the right again."""
+    if AUDIT in values.get("kinds", ()):
+        actor.require("audit.view")
 
 
 def _require_own(actor: Actor, webhook: Webhook) -> None:

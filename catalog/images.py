@@ -9,12 +9,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.users import from_validation
 from catalog import copies
 from catalog.models import CatalogSource, Image
 from events.publishing import publish
 from jobs.queueing import record_done
+from orchestrator.db.locks import go_first
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -85,7 +86,10 @@ def _save(actor: Actor, row: Row, noun: str) -> Row:
         actor.take()
         actor.require("images.manage")
         row.save(force_insert=True)
-        audit(actor, f"{noun}.added", f"{noun}:{row.pk}", row.name)
+        after = {"name": row.name}
+        if isinstance(row, Image):
+            after |= {"catalog_id": row.catalog_id, "version": row.version}
+        audit(actor, f"{noun}.added", f"{noun}:{row.pk}", row.name, data={"after": after})
         publish(f"{noun}.added", f"{noun}:{row.pk}", permission="images.view")
     return row
 
@@ -107,6 +111,7 @@ def revoke(
     actor.require("images.manage")
     deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        go_first()
         if deletes:  # the batch takes the account, which comes before the image
             actor.take()
         locked = Image.objects.select_for_update().get(pk=image.pk)
@@ -121,7 +126,8 @@ def revoke(
             "image.revoked",
             f"image:{image.pk}",
             image.name,
-            data={
+            data=changed({"revoked": bool(locked.revoked_at)}, {"revoked": True})
+            | {
                 "reason": reason,
                 "running_vms": running_vms,
                 "hit": [str(hit) for hit in hits],
@@ -142,13 +148,18 @@ def set_taint(actor: Actor, image: Image, tainted: bool, *, reason: str = "") ->
     actor.require("images.manage")
     verb = "taint" if tainted else "untaint"
     with transaction.atomic():
-        Image.objects.select_for_update().get(pk=image.pk)
+        go_first()
+        locked = Image.objects.select_for_update().get(pk=image.pk)
         Image.objects.filter(pk=image.pk).update(
             tainted_at=Now() if tainted else None, taint_reason=reason[:300] if tainted else ""
         )
         if tainted:
             for _, apply in _entries:
                 apply(image, "taint", "keep", actor)
-        audit(actor, f"image.{verb}ed", f"image:{image.pk}", image.name, data={"reason": reason})
+        data = changed(
+            {"tainted": bool(locked.tainted_at), "reason": locked.taint_reason},
+            {"tainted": tainted, "reason": reason[:300] if tainted else ""},
+        )
+        audit(actor, f"image.{verb}ed", f"image:{image.pk}", image.name, data=data)
         publish(f"image.{verb}ed", f"image:{image.pk}", permission="images.view")
         return record_done(f"image.{verb}", f"image:{image.pk}", actor)

@@ -48,7 +48,7 @@ class EventList(Lists):
     }
 
     def rows(self) -> QuerySet[Event]:
-        return Event.objects.sealed().readable(self.actor.user_id, self.actor.permissions)
+        return Event.objects.sealed().readable(self.actor.user_id, self.actor.audience)
 
 
 urlpatterns = [route("events/", EventList, "events")]

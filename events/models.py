@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from orchestrator.db.fields import EncryptedTextField
@@ -12,6 +12,8 @@ from orchestrator.db.models import BaseModel
 if TYPE_CHECKING:
     from collections.abc import Collection
     from uuid import UUID
+
+AUDIT = "audit"  # the kind of deliveries of the audit trail, which has numbers of its own
 
 
 class Sequence(models.Model):
@@ -46,8 +48,10 @@ class EventQuerySet(models.QuerySet["Event"]):
         return self.filter(sequence__gt=sequence).order_by("sequence")
 
     def readable(self, user_id: UUID, permissions: Collection[str]) -> EventQuerySet:
-        """Return what a viewer with these permissions may see: everybody's, or their own."""
-        return self.filter(Q(permission__in=permissions) | Q(owner_id=user_id))
+        """Return what a viewer with these rights (`accounts.permissions.audience`) may see."""
+        return self.filter(
+            Q(permission__in=permissions) | Q(scope__in=permissions) | Q(owner_id=user_id)
+        )
 
 
 class Event(SealedModel):
@@ -56,8 +60,10 @@ class Event(SealedModel):
     kind = models.CharField(max_length=60, db_index=True)
     subject = models.CharField(max_length=80)
     data = models.JSONField(default=dict)
-    # Who may see it: those with this permission, and this account.
+    # Who may see it: those with this permission, those with it for one role (`scope` is the
+    # permission, a colon and the role's id), and this account.
     permission = models.CharField(max_length=40)
+    scope = models.CharField(max_length=80, blank=True)
     owner_id = models.UUIDField(null=True)
 
     objects = EventQuerySet.as_manager()
@@ -72,6 +78,14 @@ class Event(SealedModel):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"
+
+    def may_be_seen(self, user_id: UUID, permissions: Collection[str]) -> bool:
+        """As `EventQuerySet.readable`, in memory."""
+        return (
+            self.permission in permissions
+            or self.scope in permissions
+            or (self.owner_id is not None and self.owner_id == user_id)
+        )
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
@@ -89,6 +103,7 @@ class Webhook(BaseModel):
     # `vm.changed`, or a noun (`vm`) for all of its kinds; empty: all.
     kinds = models.JSONField(default=list)
     cursor = models.BigIntegerField()  # the number of the last event that was looked at
+    audit_cursor = models.BigIntegerField(default=0)  # the same of the audit trail
     paused_at = models.DateTimeField(null=True)
     paused_reason = models.CharField(max_length=300, blank=True)
 
@@ -98,16 +113,29 @@ class Webhook(BaseModel):
         return self.name
 
     def wants(self, kind: str) -> bool:
-        """Return whether events of this kind go to it; those about webhooks go to none."""
+        """Return whether events of this kind go to it; those about webhooks go to none.
+
+        The audit trail is no event: it goes only where it is asked for by its name.
+        """
         noun = kind.partition(".")[0]
         return noun != "webhook" and (not self.kinds or kind in self.kinds or noun in self.kinds)
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self) -> DeliveryQuerySet:
-        """Return deliveries that nobody has in work and whose time has come."""
+        """Return deliveries that nobody has in work and whose time has come.
+
+        The audit trail is sent in order: of each webhook the first that has not arrived.
+        """
+        earlier = Delivery.objects.filter(
+            webhook=OuterRef("webhook"),
+            kind=AUDIT,
+            state=Delivery.State.PENDING,
+            sequence__lt=OuterRef("sequence"),
+        )
         return self.filter(
             Q(claimed_until=None) | Q(claimed_until__lte=Now()),
+            ~Q(kind=AUDIT) | ~Exists(earlier),
             state=Delivery.State.PENDING,
             next_at__lte=Now(),
         ).filter(Q(webhook__paused_at=None) | Q(kind="ping"))
@@ -127,6 +155,7 @@ class Delivery(BaseModel):
     subject = models.CharField(max_length=80)
     body = models.TextField()  # exactly what is signed and sent
     permission = models.CharField(max_length=40, blank=True)
+    scope = models.CharField(max_length=80, blank=True)
     event_owner_id = models.UUIDField(null=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     tries = models.PositiveSmallIntegerField(default=0)
@@ -148,8 +177,13 @@ class Delivery(BaseModel):
             models.UniqueConstraint(
                 fields=["webhook", "sequence"],
                 name="delivery_once",
-                condition=Q(sequence__isnull=False),
-            )
+                condition=Q(sequence__isnull=False) & ~Q(kind=AUDIT),
+            ),
+            models.UniqueConstraint(
+                fields=["webhook", "sequence"],
+                name="delivery_of_audit_once",
+                condition=Q(kind=AUDIT),
+            ),
         ]
         indexes = [
             models.Index(fields=["next_at"], name="delivery_due", condition=Q(state="pending")),

@@ -17,14 +17,17 @@ def publish(
     data: dict[str, Any] | None = None,
     *,
     permission: str,
+    scope: str = "",
     owner_id: UUID | None = None,
 ) -> None:
     """Store the event `kind` of `subject` (`vm:<id>`) in the caller's transaction.
 
-    Those who have `permission`, and the account `owner_id`, may see it. It reaches listeners once
-    the sealer has numbered it.
+    Those who have `permission`, or what `scope` says (`accounts.permissions.scoped`), and the
+    account `owner_id`, may see it. It reaches listeners once the sealer has numbered it.
     """
-    event_of(kind, subject, data, permission=permission, owner_id=owner_id).save(force_insert=True)
+    event_of(kind, subject, data, permission=permission, scope=scope, owner_id=owner_id).save(
+        force_insert=True
+    )
 
 
 def event_of(
@@ -33,11 +36,17 @@ def event_of(
     data: dict[str, Any] | None = None,
     *,
     permission: str,
+    scope: str = "",
     owner_id: UUID | None = None,
 ) -> Event:
     """Return the event for `publish_all`; see `publish`."""
     return Event(
-        kind=kind, subject=subject, data=data or {}, permission=permission, owner_id=owner_id
+        kind=kind,
+        subject=subject,
+        data=data or {},
+        permission=permission,
+        scope=scope,
+        owner_id=owner_id,
     )
 
 

@@ -50,8 +50,7 @@ class Viewer:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def may_see(self, event: Event) -> bool:
-        """As `EventQuerySet.readable`, in memory."""
-        return event.permission in self.permissions or event.owner_id == self.user_id
+        return event.may_be_seen(self.user_id, self.permissions)
 
 
 class Guard(Protocol):
@@ -204,6 +203,23 @@ class StreamFront:
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an API client: whole events, without a gap from where it was."""
         await self._serve(scope, receive, send, whole=True)
+
+    @contextlib.asynccontextmanager
+    async def caller(self, scope: Scope) -> AsyncIterator[asyncio.Event]:
+        """Watch who sent a request within the block: the event is set when they may not go on.
+
+        One whom the guard does not know, or a store that is away, is left to the application.
+        """
+        try:
+            viewer = await in_database(lambda: self._guard.identify(scope, tokens=True))
+        except Exception as error:
+            log.warning("stream.store_away", error=type(error).__name__)
+            viewer = None
+        if viewer is None:
+            yield asyncio.Event()
+            return
+        with self._checks.of(viewer):
+            yield viewer.ended
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, *, whole: bool) -> None:
         if scope["method"] != "GET":

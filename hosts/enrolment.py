@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from events.publishing import publish
 from hosts import inventory
 from hosts.calls import limits
@@ -281,11 +281,10 @@ def update_host(
             host.save(update_fields=list(changes))
             if found:
                 inventory.record(host, Listing(found[1].began_at, found[1].inventory))
-            data: dict[str, Any] = {
-                field: {"before": before, "after": after}
-                for field, (before, after) in shown.items()
-                if before != after
-            }
+            data = changed(
+                {field: before for field, (before, _) in shown.items()},
+                {field: after for field, (_, after) in shown.items()},
+            )
             if found:
                 data["connection"] = "changed"
             audit(actor, "host.changed", f"host:{host.pk}", host.name, data=data)

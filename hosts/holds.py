@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.actors import SYSTEM
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from events.publishing import publish
 from hosts import lifecycle
 from hosts.models import Host, HostHold
@@ -51,11 +51,12 @@ def hold(actor: Actor, host: Host, kind: str, reason: str, until: datetime | Non
         if until is not None and until <= database_now():
             raise Invalid.field("until", "This moment has passed; choose one in the future.")
         _end_expired(host, kind)
+        before = _told(host)
         held = HostHold.objects.filter(host=host, kind=kind, ended_at=None)
         if not held.update(reason=reason, until=until, by=actor.user):
             HostHold.objects.create(host=host, kind=kind, reason=reason, until=until, by=actor.user)
         data = {"reason": reason, "until": until.isoformat() if until else None}
-        return _finish(actor, host, began, data, f"{host.name} is {adjective}: {reason}")
+        return _finish(actor, host, began, data, f"{host.name} is {adjective}: {reason}", before)
 
 
 def plan_maintenance(
@@ -78,6 +79,7 @@ def plan_maintenance(
             raise Invalid.field("until", "A window ends after its beginning, in the future.")
         if starts_at is not None and starts_at <= now:
             starts_at = None
+        before = _told(host)
         HostHold.objects.create(
             host=host,
             kind=HostHold.Kind.MAINTENANCE,
@@ -94,7 +96,8 @@ def plan_maintenance(
         }
         began, _, adjective = _verbs("maintenance")
         when = "will be" if starts_at else "is"
-        return _finish(actor, host, began, data, f"{host.name} {when} {adjective}: {reason}")
+        told = f"{host.name} {when} {adjective}: {reason}"
+        return _finish(actor, host, began, data, told, before)
 
 
 def end(actor: Actor, found: HostHold) -> Job:
@@ -104,11 +107,12 @@ def end(actor: Actor, found: HostHold) -> Job:
     host = found.host
     with transaction.atomic():
         _lock(host)
+        before = _told(host)
         if not HostHold.objects.filter(pk=found.pk, ended_at=None).update(ended_at=Now()):
             raise Conflict("This hold has ended already.")
         _make_usable(host, found.kind)
         data: dict[str, str | None] = {"reason": found.reason, "hold": str(found.pk)}
-        return _finish(actor, host, ended, data, f"{host.name} is not {adjective}.")
+        return _finish(actor, host, ended, data, f"{host.name} is not {adjective}.", before)
 
 
 def turn() -> int:
@@ -145,12 +149,14 @@ def release(actor: Actor, host: Host, kind: str) -> Job:
     with transaction.atomic():
         _lock(host)
         _end_expired(host, kind)
+        before = _told(host)
         held = HostHold.objects.filter(host=host, kind=kind, ended_at=None)
         reason = held.values_list("reason", flat=True).first()
         if not held.update(ended_at=Now()):
             raise Conflict(f"{host.name} is not {adjective}: there is nothing to end.")
         _make_usable(host, kind)
-        return _finish(actor, host, ended, {"reason": reason}, f"{host.name} is not {adjective}.")
+        told = f"{host.name} is not {adjective}."
+        return _finish(actor, host, ended, {"reason": reason}, told, before)
 
 
 def _verbs(kind: str) -> tuple[str, str, str]:
@@ -189,8 +195,22 @@ def _end_expired(host: Host, kind: str) -> None:
         HostHold.objects.filter(pk=old.pk).update(ended_at=old.until)
 
 
-def _finish(actor: Actor, host: Host, verb: str, data: dict[str, str | None], message: str) -> Job:
-    audit(actor, verb, f"host:{host.pk}", host.name, data=data)
+def _told(host: Host) -> dict[str, Any]:
+    """Return the holds of `host` that have not ended, as the audit trail has them."""
+    live = HostHold.objects.filter(host=host, ended_at=None).order_by("pk")
+    return {"holds": list(live.values("kind", "reason", "starts_at", "until"))}
+
+
+def _finish(
+    actor: Actor,
+    host: Host,
+    verb: str,
+    data: dict[str, str | None],
+    message: str,
+    before: dict[str, Any],
+) -> Job:
+    change = changed(before, _told(host))
+    audit(actor, verb, f"host:{host.pk}", host.name, data=change | data)
     _tell(host)
     return record_done(verb, f"host:{host.pk}", actor, result=dict(data), message=message[:300])
 

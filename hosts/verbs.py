@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from accounts.audit import audit
 from hosts import inventory
 from hosts.calls import HostHandler
 from hosts.models import Host
@@ -48,6 +49,7 @@ def request_inventory(actor: Actor, host: Host) -> Job:
     actor.require("hosts.manage")
     with transaction.atomic():
         poll_soon(host)
+        audit(actor, "host.inventory_requested", f"host:{host.pk}", host.name)
         return enqueue(
             "host.inventory",
             f"host:{host.pk}",

@@ -13,5 +13,5 @@ class JobsConfig(AppConfig):
         from jobs.models import Job
         from orchestrator.web import waiting
 
-        waiting.register(Job.objects.which_ended)
+        waiting.register(lambda ids: Job.objects.which_let_go(ids, handlers.sent_once()))
         handlers.register(batches.KIND, batches.BatchHandler())

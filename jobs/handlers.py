@@ -55,6 +55,11 @@ def handler_of(kind: str) -> Handler:
     return _handlers[kind]
 
 
+def sent_once() -> list[str]:
+    """Return the kinds whose call is never sent twice, and cannot be taken back."""
+    return [kind for kind, handler in _handlers.items() if handler.lost == "ask"]
+
+
 def kinds() -> list[str]:
     return sorted(_handlers)
 

@@ -49,10 +49,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return jobs whose worker let its lease run out."""
         return self.open().filter(lease_until__lte=Now())
 
-    def which_ended(self, ids: Collection[UUID]) -> set[UUID]:
-        return set(
-            self.filter(pk__in=ids, state__in=Job.State.final()).values_list("pk", flat=True)
-        )
+    def which_let_go(self, ids: Collection[UUID], sent_once: Collection[str]) -> set[UUID]:
+        """Return those of `ids` that nobody need wait for any longer.
+
+        They have ended; or are asked to stop and of the kinds `sent_once`, whose call on the host
+        goes on to its own end, while whoever waits for it may have lost the right to.
+        """
+        over = Q(state__in=Job.State.final()) | Q(state=Job.State.CANCELLING, kind__in=sent_once)
+        return set(self.filter(over, pk__in=ids).values_list("pk", flat=True))
 
     def for_page(self) -> JobQuerySet:
         return self.select_related("actor", "token")

@@ -170,7 +170,8 @@ def cancel(actor: Actor, job: Job) -> Job:
     with transaction.atomic():
         if not request_cancel(job, reason=f"Cancelled by {actor.name}."):
             raise Conflict("This job has ended already.")
-        audit(actor, "job.cancelled", f"job:{job.pk}", job.kind, data={"subject": job.subject})
+        data = {"subject": job.subject, "before": {"state": job.state}}
+        audit(actor, "job.cancelled", f"job:{job.pk}", job.kind, data=data)
     return job
 
 

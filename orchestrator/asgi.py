@@ -117,12 +117,9 @@ def make_application() -> Front:
     hub = Hub()
     # Its annotations name every kind of message that there is; ours do not.
     pages = cast("App", WSGIMiddleware(cast("Any", wsgi), workers=settings.WEB_THREADS))
-    return Front(
-        Rates(),
-        WaitingFront(pages, hub, settings.WEB_MAX_HELD),
-        StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS),
-        hub,
-    )
+    streams = StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS)
+    waiting = WaitingFront(pages, hub, settings.WEB_MAX_HELD, streams.caller)
+    return Front(Rates(), waiting, streams, hub)
 
 
 application = make_application()

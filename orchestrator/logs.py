@@ -6,7 +6,16 @@ from typing import Any
 
 import structlog
 
+
+def without_query(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Cut the query off the request that a line is about: people paste all kinds of things."""
+    if isinstance(request := event.get("request"), str):
+        event["request"] = request.partition("?")[0]
+    return event
+
+
 SHARED_PROCESSORS: list[Any] = [
+    without_query,
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,

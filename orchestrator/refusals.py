@@ -5,6 +5,17 @@ Pages show the sentence, the API sends it as `application/problem+json`; nobody 
 
 from __future__ import annotations
 
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def refuses_right(status: int, method: str) -> bool:
+    """Return whether an answer to a request of `method` says that its caller may not do this.
+
+    A write to what is not there may be one to what the caller may not see: 404 is all that they
+    are told, and the audit trail tells of both.
+    """
+    return status == 403 or (status == 404 and method not in READS)
+
 
 class Refusal(Exception):
     """A verb that was refused. `code` is for machines, `errors` maps fields to sentences."""

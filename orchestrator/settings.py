@@ -95,6 +95,7 @@ try:
     VM_STATE_SECONDS: float = env.seconds("VM_STATE_SECONDS", 300)
     VM_MAXIMUM_EXECUTE_SECONDS: int = env.positive("VM_MAXIMUM_EXECUTE_SECONDS", 3600)
     LEASE_WARNING_SECONDS: float = env.seconds("LEASE_WARNING_SECONDS", 300)
+    ACCESS_REQUEST_DAYS: int = env.positive("ACCESS_REQUEST_DAYS", 14)
     LEASE_HOLD_SECONDS: int = env.positive("LEASE_HOLD_SECONDS", 28800)
     LEASE_HOLD_MAXIMUM: int = env.positive("LEASE_HOLD_MAXIMUM", 2)
     # Quarantine of hosts that fail to make VMs: when so many of the last attempts failed.

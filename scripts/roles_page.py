@@ -21,6 +21,26 @@ An account has any number of roles and may do what any of them allows. To use a 
 needs a grant. Nothing is cached: a role that is taken away is gone with the next request.
 """
 
+SCOPES_OF_VMS = """\
+## Whose VMs
+
+| | one's own | those on the share of one's roles | everybody's |
+|---|---|---|---|
+| see | always | `vms.view_roles` | `vms.view_all` |
+| act on | `vms.use` | `vms.manage_roles` | `vms.manage_all` |
+
+It is the same for lists, pages, live updates, events and webhooks. A VM counts on the share of the
+role whose grant allowed it, else of its asker's role of the greatest weight.
+
+## Why, and what if
+
+What an account or a token can do, and what gives it each right, is on its page (*What it can do*)
+and at `/api/v2/users/<id>/rights/`, `/api/v2/tokens/<id>/rights/` and
+`/api/v2/access/?subject=…`. What a change would hit is asked with the values that it would have:
+`/api/v2/roles/<id>/impact/?permissions=…` (without: deleting it) and
+`/api/v2/users/<id>/impact/?roles=…` (without: deactivating it).
+"""
+
 TOKENS = """\
 ## Scopes of a token
 
@@ -43,7 +63,10 @@ def page() -> str:
     ]
     scopes = [[f"`{scope}`", meaning] for scope, meaning in SCOPES.items()]
     return "\n".join(
-        [INTRODUCTION, _table(head, rows), "", TOKENS, _table(["Scope", "Allows"], scopes), ""]
+        [
+            *(INTRODUCTION, _table(head, rows), "", SCOPES_OF_VMS),
+            *(TOKENS, _table(["Scope", "Allows"], scopes), ""),
+        ]
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
+from accounts.actors import SYSTEM
 from accounts.audit import audit
 from accounts.models import User
 from events.publishing import publish
@@ -127,6 +128,24 @@ def withdraw(actor: Actor, asked: AccessRequest) -> Job:
     with transaction.atomic():
         actor.take()
         return _answer(actor, asked, "withdraw", "withdrawn")
+
+
+def expire() -> int:
+    """End the requests that nobody answered in time; return how many. Safe to run twice at once."""
+    ended = 0
+    for asked in AccessRequest.objects.unanswered().for_page()[:200]:
+        with transaction.atomic():
+            if (
+                not AccessRequest.objects.unanswered()
+                .filter(pk=asked.pk)
+                .update(state=AccessRequest.State.EXPIRED, answered_at=Now())
+            ):
+                continue
+            data = {"before": {"state": "open"}, "after": {"state": "expired"}}
+            audit(SYSTEM, "access.expired", asked.subject, asked.name, data=data)
+            _announce(asked, "expired", owner=asked.user)
+            ended += 1
+    return ended
 
 
 def may_answer(actor: Actor, asked: AccessRequest) -> bool:

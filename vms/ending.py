@@ -89,8 +89,10 @@ def request_delete(actor: Actor, vm: VirtualMachine) -> Job:
                 "deletes it.",
                 code="held",
             )
+        before = {"state": vm.state}
         job = end(vm, actor, reason=f"Deleted by {actor.name}.")
-        audit(actor, "vm.delete_requested", vm.subject, vm.name)
+        data = {"before": before, "after": {"state": vm.state}}
+        audit(actor, "vm.delete_requested", vm.subject, vm.name, data=data)
     return job
 
 

@@ -10,11 +10,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import ApiToken, Role, User
 from events.publishing import publish
 from jobs.queueing import record_done
-from orchestrator.db.locks import take
+from orchestrator.db.locks import go_first, take
 from orchestrator.refusals import Conflict, Invalid, NotFound
 from vms import access
 from vms.models import Grant, Template
@@ -126,19 +126,15 @@ def revoke_grant(actor: Actor, grant: Grant, *, running_vms: str = "keep") -> Jo
     running_vms = revocation.check_choice(running_vms)
     _require(actor, grant)
     with transaction.atomic():
+        go_first()
         locked = Grant.objects.select_for_update().get(pk=grant.pk)
         hits: list[Hit] = []
         if not locked.revoked_at:
             Grant.objects.filter(pk=grant.pk).update(revoked_at=Now())
             hits = revocation.apply(revocation.Revoked("grant", grant.pk), running_vms, actor)
         data = {"running_vms": running_vms, "hit": [str(hit) for hit in hits]}
-        audit(
-            actor,
-            "grant.revoked",
-            f"grant:{grant.pk}",
-            str(grant),
-            data=data,
-        )
+        change = changed({"revoked": bool(locked.revoked_at)}, {"revoked": True})
+        audit(actor, "grant.revoked", f"grant:{grant.pk}", str(grant), data=change | data)
         _announce(grant, "grant.revoked")
         return record_done("grant.revoke", f"grant:{grant.pk}", actor, result=data)
 

@@ -10,8 +10,9 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.actors import SYSTEM
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.models import User
+from accounts.permissions import scoped
 from events.publishing import publish
 from jobs.models import Job
 from jobs.queueing import record_done
@@ -54,6 +55,7 @@ def _tell(vm: VirtualMachine, kind: str, **data: Any) -> None:
         vm.subject,
         {"name": vm.name, **data},
         permission="vms.view_all",
+        scope=scoped(vm.share_id),
         owner_id=vm.requested_by_id,
     )
 
@@ -65,9 +67,15 @@ def extend(actor: Actor, vm: VirtualMachine, *, seconds: int | None = None) -> J
     `Forbidden`, or `Conflict` when the VM has no lease.
     """
     with transaction.atomic():
+        before = _ends_at(vm)
         wanted = _extend(actor, vm, seconds)
-        audit(actor, "vm.lease_extended", vm.subject, vm.name, data={"seconds": wanted})
+        data = changed(before, _ends_at(vm)) | {"seconds": wanted}
+        audit(actor, "vm.lease_extended", vm.subject, vm.name, data=data)
         return record_done("vm.extend", vm.subject, actor, result={"lease_seconds": wanted})
+
+
+def _ends_at(vm: VirtualMachine) -> dict[str, Any]:
+    return {"ends_at": Lease.objects.filter(vm=vm).values_list("ends_at", flat=True).first()}
 
 
 def heartbeat(actor: Actor, vm: VirtualMachine) -> Job:
@@ -160,7 +168,8 @@ def hold(actor: Actor, vm: VirtualMachine, *, reason: str, seconds: int | None =
         ):
             raise Conflict("This VM cannot be held: it is not running yet, or has ended.")
         data = {"reason": reason, "seconds": seconds}
-        audit(actor, "vm.held", vm.subject, vm.name, data=data)
+        change = changed({"held": False}, {"held": True})
+        audit(actor, "vm.held", vm.subject, vm.name, data=change | data)
         announce(vm)
         return record_done("vm.hold", vm.subject, actor, result=data)
 
@@ -175,7 +184,8 @@ def release(actor: Actor, vm: VirtualMachine) -> Job:
             .update(held_until=None, held_by=None, held_reason="")
         ):
             raise Conflict("Nobody holds this VM.")
-        audit(actor, "vm.released", vm.subject, vm.name)
+        data = changed({"held": True}, {"held": False})
+        audit(actor, "vm.released", vm.subject, vm.name, data=data)
         announce(vm)
         return record_done("vm.release", vm.subject, actor)
 

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
+from accounts.permissions import scoped
 from events.publishing import event_of, publish_all
 from jobs import bell
 from vms.models import Grant, Lease, VirtualMachine
@@ -105,6 +106,7 @@ def _changed(vm: VirtualMachine) -> Event:
         vm.subject,
         {"name": vm.name, "state": vm.state, "ip_address": vm.ip_address},
         permission="vms.view_all",
+        scope=scoped(vm.share_id),
         owner_id=vm.requested_by_id,
     )
 

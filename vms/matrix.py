@@ -7,15 +7,17 @@ that right from being of use now. Nothing is cached.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
+from accounts.actors import Actor
 from accounts.models import Role, User
+from orchestrator.api.references import as_id
 from orchestrator.refusals import NotFound
 from vms import access
-from vms.models import Grant, Template
+from vms.models import Grant, Template, managed_by
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-    from accounts.actors import Actor
+    from accounts.models import ApiToken
 
 SUBJECTS_SHOWN = 100
 TEMPLATES_SHOWN = 25
@@ -53,6 +55,11 @@ class Way:
         return self.grant.role
 
     @property
+    def key(self) -> str:
+        """What tells it from every other way, in an order that stays."""
+        return f"{self.grant.pk}.{self.user.pk}"
+
+    @property
     def usable(self) -> bool:
         return not self.why_not
 
@@ -67,15 +74,56 @@ def who_can_use(actor: Actor, template: Template) -> list[Way]:
     return _ways(Grant.objects.live().filter(template=template))
 
 
-def what_can_use(actor: Actor, user: User) -> list[Way]:
+def what_can_use(actor: Actor, user: User, token: ApiToken | None = None) -> list[Way]:
     """Return every way by which `user` may use templates that the actor may see, too.
 
-    About somebody else it needs `accounts.view`; raises `NotFound`.
+    With one of its tokens, as far as that goes. About somebody else it needs `accounts.view`;
+    raises `NotFound`.
     """
     if user.pk != actor.user_id and not actor.can("accounts.view"):
         raise NotFound("There is no such account.")
     visible = Template.objects.visible_to(actor)
-    return _ways(Grant.objects.live().for_user(user.pk).filter(template__in=visible), {user.pk})
+    mine = Grant.objects.live().for_user(user.pk).filter(template__in=visible)
+    ways = _ways(mine, {user.pk})
+    if token is None:
+        return ways
+    return _marked(
+        replace(way, why_not=way.why_not or _kept_from(Actor(user, token), way.template))
+        for way in ways
+    )
+
+
+def _kept_from(by_token: Actor, template: Template) -> str:
+    if not by_token.in_scope("vms"):
+        return "The token does not have the scope vms."
+    return "" if by_token.may_use_template(template.pk) else "The token is narrowed to others."
+
+
+def ways(actor: Actor, *, template: str = "", subject: str = "") -> list[Way]:
+    """Return every way that the actor may see, of one template and one account or role if named.
+
+    Both by id or by exact name. With `templates.view_all` that is everybody's; else one's own, and
+    those to the templates that one manages. In the order of the ids of grant and account.
+    """
+    grants = Grant.objects.live()
+    if template:
+        grants = grants.filter(Q(template=as_id(template)) | Q(template__name__iexact=template))
+    if actor.can("templates.view_all"):
+        found = _ways(grants)
+    else:
+        managed = _ways(grants.filter(template__in=managed_by(actor)))
+        own = _ways(grants.for_user(actor.user_id), {actor.user_id} if actor.user_id else ())
+        found = list({(way.grant.pk, way.user.pk): way for way in own + managed}.values())
+    if subject:
+        found = [way for way in found if _is_about(way, subject)]
+    return sorted(found, key=lambda way: way.key)
+
+
+def _is_about(way: Way, subject: str) -> bool:
+    if pk := as_id(subject):
+        return pk in (way.user.pk, way.grant.role_id)
+    names = [way.user.username, way.role.name if way.role else ""]
+    return subject.lower() in [name.lower() for name in names]
 
 
 @dataclass(frozen=True)
@@ -134,6 +182,20 @@ def matrix(actor: Actor, *, subject: str = "", template: str = "") -> Matrix:
     )
 
 
+def in_matrix(actor: Actor, *, subject: str = "", template: str = "") -> list[Way]:
+    """Return the ways that the matrix of these filters is made of, however many there are."""
+    actor.require("templates.view_all")
+    word = subject.lower()
+    grants = Grant.objects.live().filter(
+        template__in=Template.objects.live().filter(name__icontains=template)
+    )
+    return [
+        way
+        for way in _ways(grants)
+        if word in way.user.username.lower() or (way.role and word in way.role.name.lower())
+    ]
+
+
 def _ways(grants: QuerySet[Grant], only: Collection[UUID] = ()) -> list[Way]:
     """Return how `grants` reach accounts (of `only` these, if any): six queries."""
     found = list(grants.for_page().prefetch_related("template__images"))  # type: ignore[attr-defined]
@@ -179,7 +241,7 @@ def _marked(ways: Iterable[Way]) -> list[Way]:
         taken = way.usable and key not in seen
         if taken:
             seen.add(key)
-        marked.append(Way(way.grant, way.user, way.why_not, taken))
+        marked.append(replace(way, taken=taken))
     return marked
 
 

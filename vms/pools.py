@@ -20,7 +20,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from hosts.models import Health, HostHold
 from jobs import bell
 from jobs.queueing import enqueue, record_done
@@ -97,7 +97,7 @@ def set_pool(
         actor.take()
         pool, _ = WarmPool.objects.get_or_create(template=template)
         WarmPool.objects.filter(pk=pool.pk).update(**changes)
-        told = {name: str(value) for name, value in changes.items()}
+        told = changed({name: getattr(pool, name) for name in changes}, changes)
         audit(actor, "template.pool_set", f"template:{template.pk}", template.name, data=told)
         announce_template(template)
     pool.refresh_from_db()

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models.functions import Now
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from events.publishing import publish
 from jobs import bell
 from jobs.queueing import record_done
@@ -56,8 +56,13 @@ def _set(actor: Actor, action: str, message: str, **values: object) -> Job:
     with transaction.atomic():
         actor.take()
         QueueState.objects.get_or_create(pk=QueueState.ONLY)
+        before = state()
         QueueState.objects.filter(pk=QueueState.ONLY).update(**values)
-        audit(actor, action, SUBJECT, "queue", data={"note": values["note"]})
+        data = changed(
+            {"held": before.held_at is not None, "note": before.note},
+            {"held": values["held_at"] is not None, "note": values["note"]},
+        )
+        audit(actor, action, SUBJECT, "queue", data=data)
         publish("queue.changed", "queue", {"note": values["note"]}, permission="vms.view_all")
         bell.ring_tick(PLACER)
         return record_done(action, SUBJECT, actor, message=message)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q, Sum
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from events.publishing import publish
 from jobs import bell
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
@@ -70,7 +70,7 @@ def set_quota(
             raise Conflict(
                 f"{quota.subject_name} has a quota already. Change that one.", code="quota_exists"
             ) from None
-        _tell(actor, "quota.set", quota)
+        _tell(actor, "quota.set", quota, after=_limits(quota))
     return quota
 
 
@@ -82,12 +82,13 @@ def change_quota(actor: Actor, quota: Quota, **changes: Any) -> Quota:
         fresh = Quota.objects.select_for_update().filter(pk=quota.pk).first()
         if fresh is None:
             raise NotFound("There is no such quota.")
+        before = _limits(fresh)
         wanted = {name: changes.get(name, getattr(fresh, name)) for name in LIMITS}
         for name, value in _checked(**wanted).items():
             setattr(fresh, name, value)
         fresh.borrow = changes.get("borrow", fresh.borrow)
         fresh.save()
-        _tell(actor, "quota.changed", fresh)
+        _tell(actor, "quota.changed", fresh, **changed(before, _limits(fresh)))
     return fresh
 
 
@@ -96,7 +97,7 @@ def remove_quota(actor: Actor, quota: Quota) -> None:
     actor.require("accounts.manage")
     with transaction.atomic():
         actor.take()
-        _tell(actor, "quota.removed", quota)
+        _tell(actor, "quota.removed", quota, before=_limits(quota))
         Quota.objects.filter(pk=quota.pk).delete()
 
 
@@ -109,9 +110,12 @@ def _checked(**limits: int | None) -> dict[str, int | None]:
     return limits
 
 
-def _tell(actor: Actor, action: str, quota: Quota) -> None:
-    limits = {name: getattr(quota, name) for name in (*LIMITS, "borrow")}
-    audit(actor, action, f"quota:{quota.pk}", quota.subject_name, data=limits)
+def _limits(quota: Quota) -> dict[str, Any]:
+    return {name: getattr(quota, name) for name in (*LIMITS, "borrow")}
+
+
+def _tell(actor: Actor, action: str, quota: Quota, **data: dict[str, Any]) -> None:
+    audit(actor, action, f"quota:{quota.pk}", quota.subject_name, data=data)
     publish("queue.changed", "queue", {}, permission="vms.view_all")
     bell.ring_tick(PLACER)  # somebody may be within their quota now
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from accounts.audit import audit
 from jobs import bell
 from jobs.queueing import enqueue
+from orchestrator.db.locks import go_in
 from orchestrator.refusals import Invalid, NotFound
 from vms import access, pools
 from vms.lifecycle import PLACER, announce
@@ -74,6 +75,7 @@ def request_vm(
     if host is not None and not type(host).objects.visible_to(actor).filter(pk=host.pk).exists():
         raise NotFound("There is no such host.")
     with transaction.atomic():
+        go_in()
         actor.take()
         actor.require("vms.use")
         access.check_room_of_token(actor)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from catalog.models import Image
 
 # What a revocation may still cancel of a running VM's jobs. Never a stop or a delete.
-CANCELLED_KINDS = ("vm.execute", "vm.start")
+CANCELLED_KINDS = ("vm.execute", "vm.upload", "vm.start")
 BATCH = 1000  # waiting VMs cancelled by one statement
 
 
@@ -97,12 +97,12 @@ def _apply(vms: list[VirtualMachine], running_vms: str, reason: str) -> list[Hit
         if vm.pk in cancelled:
             continue
         queued = vm.state in State.queued()
-        if queued or running_vms == "delete":
+        ends = queued or running_vms == "delete"
+        if ends:
             ending.end(vm, SYSTEM, reason=reason)
-            continue
         for job in Job.objects.open().about(vm.subject).filter(kind__in=CANCELLED_KINDS):
             request_cancel(job, reason=reason)
-        if running_vms == "stop":
+        if running_vms == "stop" and not ends:
             # One that does not run has nothing to stop, and is kept.
             with suppress(Conflict):
                 verbs.stop(SYSTEM, vm, force=True)

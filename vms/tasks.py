@@ -3,7 +3,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from jobs import bell
-from vms import draining, leases, placement, pools, revocations
+from vms import asking, draining, leases, placement, pools, revocations
 from vms.lifecycle import PLACER
 
 
@@ -33,3 +33,4 @@ def watch_drains() -> None:
 @shared_task
 def end_expired_access() -> None:
     revocations.end_expired()
+    asking.expire()

@@ -9,12 +9,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts import revocation
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.users import from_validation
 from catalog import copies
 from catalog.models import Image
 from events.publishing import publish
 from jobs.queueing import record_done
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
 from vms import access
 from vms.models import Grant, Template
@@ -90,7 +91,7 @@ def update_template(
             "template.changed",
             _subject(template),
             template.name,
-            data={"before": before, "after": _data(template)},
+            data=changed(before, _data(template)),
         )
         announce(template)
     return template
@@ -115,6 +116,7 @@ def revoke_template(
     access.require_manage(actor, template)
     deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        go_first()
         if deletes:  # the batch takes the account, which comes before the template
             actor.take()
         locked = Template.objects.select_for_update().get(pk=template.pk)
@@ -129,7 +131,8 @@ def revoke_template(
             "cached_copies": cached_copies,
             "batches": [str(job.pk) for job in batches],
         }
-        audit(actor, "template.revoked", _subject(template), template.name, data=data)
+        change = changed({"revoked": bool(locked.revoked_at)}, {"revoked": True})
+        audit(actor, "template.revoked", _subject(template), template.name, data=change | data)
         announce(template)
         return record_done("template.revoke", _subject(template), actor, result=data)
 
@@ -156,7 +159,9 @@ def _check(template: Template, images: Sequence[Image]) -> None:
 
 
 def _data(template: Template) -> dict[str, Any]:
-    return {name: getattr(template, name) for name in CHANGEABLE}
+    """Return what can be changed of a stored template, for the audit trail."""
+    data = {name: getattr(template, name) for name in CHANGEABLE}
+    return data | {"images": sorted(image.name for image in template.images.all())}
 
 
 def _subject(template: Template) -> str:

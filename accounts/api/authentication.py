@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.db import transaction
+from django.utils import timezone
 from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
 from accounts.actors import Actor
 from accounts.audit import audit
-from accounts.models import User
+from accounts.models import AuditEvent, User
 from accounts.restrictions import WrongNetwork
-from accounts.tokens import find_live, note_use
+from accounts.tokens import LAST_USE_SECONDS, find_known, find_live, note_use
 from orchestrator.addresses import of_client
 
 if TYPE_CHECKING:
@@ -34,14 +36,15 @@ class TokenAuthentication(authentication.BaseAuthentication):
         scheme, _, text = header.partition(" ")
         if scheme.lower() != SCHEME.lower():
             return None
+        text = text.strip() if text.isascii() and "\0" not in text else ""
         address = of_client(request.META.get("REMOTE_ADDR", ""))
         try:
-            readable = text.isascii() and "\0" not in text
-            token = find_live(text.strip(), address) if readable else None
+            token = find_live(text, address)
         except WrongNetwork as refusal:
             _introduce(request, refusal.token.user, refusal.token)  # so that it is audited
             raise
         if token is None:
+            audit_dead_token(request, text)
             raise AuthenticationFailed(
                 "This token is not valid: it is unknown, expired or revoked. Use a live one.",
                 code="bad_token",
@@ -78,18 +81,51 @@ class SessionAuthentication(authentication.SessionAuthentication):
             ) from None
 
 
+def audit_dead_token(request: Request, text: str) -> None:
+    """Record that a token was tried which is no longer live, once a minute for each address.
+
+    Text that was never a token's is nobody's, and would fill the trail.
+    """
+    token = find_known(text)
+    if token is None:
+        return
+    actor = _actor_of(request, token.user, token)
+    since = timezone.now() - timedelta(seconds=LAST_USE_SECONDS)
+    told = AuditEvent.objects.filter(
+        subject=f"token:{token.pk}", action="token.refused", created_at__gt=since
+    )
+    if told.filter(address=actor.address).exists():
+        return
+    code = "revoked" if token.revoked_at else "expired"
+    code = code if token.user.is_active else "account_inactive"
+    reason = "This token is no longer valid."
+    with transaction.atomic():
+        audit(
+            actor,
+            "token.refused",
+            f"token:{token.pk}",
+            token.name,
+            data={"code": code, "reason": reason, "path": request.path[:200]},
+            refused=True,
+        )
+
+
 def _introduce(request: Request, user: User, token: ApiToken | None) -> Actor:
     """Set `request.actor`, and what the error handler calls when the actor is refused."""
-    actor = Actor(
+    actor = _actor_of(request, user, token)
+    wrapped: HttpRequest = request._request
+    wrapped.actor = actor  # type: ignore[attr-defined]
+    wrapped.on_refusal = partial(audit_refusal, actor)  # type: ignore[attr-defined]
+    return actor
+
+
+def _actor_of(request: Request, user: User, token: ApiToken | None) -> Actor:
+    return Actor(
         user=user,
         token=token,
         address=of_client(request.META.get("REMOTE_ADDR", "")),
         request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
-    wrapped: HttpRequest = request._request
-    wrapped.actor = actor  # type: ignore[attr-defined]
-    wrapped.on_refusal = partial(audit_refusal, actor)  # type: ignore[attr-defined]
-    return actor
 
 
 def audit_refusal(actor: Actor, view: Any, code: str, detail: str) -> None:

@@ -98,6 +98,16 @@ class RightsOutput(Output):
     rights = RightOutput(many=True)
 
 
+class TokenRightsOutput(Output):
+    """What a token may do: of what its account may, what its scopes cover."""
+
+    id = serializers.UUIDField(source="token.id")
+    name = serializers.CharField(source="token.name")
+    user = UserReference(source="token.user")
+    live = serializers.BooleanField(help_text="One that is not may do nothing.")
+    rights = RightOutput(many=True)
+
+
 class UserInput(Input):
     username = Text(max_length=150)
     email = Text(max_length=254, required=False, allow_blank=True)
@@ -233,6 +243,13 @@ class HitOutput(Output):
         help_text="Waits for a host: cancelled whatever is chosen for running VMs."
     )
     owner = serializers.CharField()
+
+
+class HitsOutput(Output):
+    """What would be hit, and what may become of the VMs among it."""
+
+    hits = HitOutput(many=True)
+    choices = serializers.ListField(child=serializers.ChoiceField(CHOICES))
 
 
 class NamedById(TypedDict):

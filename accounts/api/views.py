@@ -10,14 +10,22 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
 
-from accounts import custom_roles, rights, rotation, service_accounts, tokens, users
+from accounts import (
+    custom_roles,
+    revocation,
+    rights,
+    rotation,
+    service_accounts,
+    tokens,
+    users,
+)
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.audit.exporting import MEDIA_TYPES, export
 from accounts.audit.reading import AuditFilter
 from accounts.models import ApiToken, AuditEvent, Role, User
 from accounts.revocation import CHOICES
-from orchestrator.api.references import resolve
+from orchestrator.api.references import readable, resolve
 from orchestrator.api.serializers import Input
 from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
 from orchestrator.refusals import Invalid
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rest_framework.request import Request
+
+    from accounts.revocation import Hit
 
 
 class Me(ApiView):
@@ -209,6 +219,74 @@ class UserRights(ApiView):
         return Response(self.represent({"user": user, "rights": held}))
 
 
+class Impact(ApiView):
+    """What a change would hit, asked with the values that it would have."""
+
+    output = serializers.HitsOutput
+    asks: ClassVar[str]  # the name of the parameter
+
+    def asked(self) -> list[str] | None:
+        """Return what the parameter names, between commas; None without it."""
+        text = self.request.query_params.get(self.asks)
+        if text is None:
+            return None
+        return [word for word in readable(text, field=self.asks).split(",") if word]
+
+    def hits(self) -> list[Hit]:
+        raise NotImplementedError(f"{type(self).__name__}.hits")
+
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        self.target()
+        self.actor.require("accounts.manage")
+        return Response(self.represent({"hits": self.hits(), "choices": CHOICES}))
+
+
+class RoleImpact(Impact):
+    tag = "roles"
+    model = Role
+    asks = "permissions"
+    docs = {
+        "GET": "List what deleting a role would hit now; with `permissions`, what giving it "
+        "exactly these would."
+    }
+    query: ClassVar[dict[str, list[Any]]] = {
+        "GET": [OpenApiParameter("permissions", description="Codes, between commas.")]
+    }
+
+    def rows(self) -> QuerySet[Role]:
+        return roles_visible_to(self.actor)
+
+    def hits(self) -> list[Hit]:
+        asked = self.asked()
+        return custom_roles.preview_losing(
+            self.target(), deleting=asked is None, permissions=asked or ()
+        )
+
+
+class UserImpact(Impact):
+    tag = "users"
+    model = User
+    asks = "roles"
+    docs = {
+        "GET": "List what deactivating an account of either kind would hit now; with `roles`, "
+        "what giving it exactly these would."
+    }
+    query: ClassVar[dict[str, list[Any]]] = {
+        "GET": [OpenApiParameter("roles", description="Ids or names, between commas.")]
+    }
+
+    def rows(self) -> QuerySet[User]:
+        return users_visible_to(self.actor)
+
+    def hits(self) -> list[Hit]:
+        asked = self.asked()
+        if asked is None:
+            return revocation.preview(revocation.Revoked("user", self.target().pk))
+        rows = roles_visible_to(self.actor)
+        roles = [resolve(rows, one, field="roles", name="group__name") for one in asked]
+        return users.preview_roles(self.target(), roles)
+
+
 class TokenFilter(django_filters.FilterSet):
     live = django_filters.BooleanFilter(method="by_live", help_text="Only live, or only ended.")
     unused_days = django_filters.NumberFilter(
@@ -272,6 +350,26 @@ class TokenList(_Tokens, Lists, Posts):
 
 class TokenItem(_Tokens, Shows):
     docs = {"GET": "Show a token. Its secret is kept nowhere."}
+
+
+class TokenRights(ApiView):
+    tag = "tokens"
+    model = ApiToken
+    output = serializers.TokenRightsOutput
+    docs = {"GET": "Tell what a token may do: what its account may and its scopes cover."}
+
+    def rows(self) -> QuerySet[ApiToken]:
+        return ApiToken.objects.visible_to(self.actor).select_related("user")
+
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        token = self.target()
+        every = rights.rights_of(self.actor, token.user, token)
+        shown = {
+            "token": token,
+            "live": ApiToken.objects.live().filter(pk=token.pk, user__is_active=True).exists(),
+            "rights": [right for right in every if right.held],
+        }
+        return Response(self.represent(shown))
 
 
 class TokenRevoke(_Tokens, Posts):

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.request import Request
 
+KINDS = (
+    "Such as `vm`, `lease.ending`. Default: all events. `audit` is the audit trail, for those who "
+    "may read it; it is sent only where it is named."
+)
+
 
 class WebhookOutput(Output):
     """An address that gets events which its owner may see."""
@@ -44,7 +49,7 @@ class NewWebhookOutput(WebhookOutput):
 class WebhookInput(Input):
     name = Text(max_length=100)
     url = Text(max_length=500)
-    kinds = Texts(required=False, help_text="Such as `vm`, `lease.ending`. Default: everything.")
+    kinds = Texts(required=False, help_text=KINDS)
 
 
 class WebhookChanges(Input):

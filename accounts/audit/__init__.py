@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from accounts.audit.chain import Verdict, check_if_due, keep, prune, seal_audit, verify
-from accounts.audit.recording import audit
+from accounts.audit.recording import audit, changed
 
-__all__ = ["Verdict", "audit", "check_if_due", "keep", "prune", "seal_audit", "verify"]
+__all__ = ["Verdict", "audit", "changed", "check_if_due", "keep", "prune", "seal_audit", "verify"]

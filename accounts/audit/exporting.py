@@ -93,7 +93,7 @@ def _lines(events: Iterator[AuditEvent]) -> Iterator[str]:
         yield json.dumps(record(event), ensure_ascii=False) + "\n"
 
 
-class _Line:
+class Line:
     """A file for `csv` that gives each line back."""
 
     def write(self, line: str) -> str:
@@ -101,13 +101,14 @@ class _Line:
 
 
 def _csv(events: Iterator[AuditEvent]) -> Iterator[str]:
-    writer = csv.writer(_Line())
+    writer = csv.writer(Line())
     yield writer.writerow(COLUMNS)
     for event in events:
         values = record(event)
         values["data"] = json.dumps(values["data"], ensure_ascii=False)
-        yield writer.writerow(_cell(values[name]) for name in COLUMNS)
+        yield writer.writerow(cell(values[name]) for name in COLUMNS)
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """Return a value as a cell that no sheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value

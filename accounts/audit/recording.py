@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+from django.core.serializers.json import DjangoJSONEncoder
 
 from accounts.models import AuditEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from accounts.actors import Actor
 
 
@@ -21,8 +26,8 @@ def audit(
 ) -> None:
     """Record that `actor` did `action` (`template.granted`) to `subject` (`template:<id>`).
 
-    `data` holds what changed (before, after) and never a secret. A refusal is recorded after the
-    rollback of the verb, in a transaction of its own.
+    `data` holds what was done and what changed (see `changed`), and never a secret. A refusal is
+    recorded after the rollback of the verb, in a transaction of its own.
     """
     AuditEvent.objects.create(
         action=action,
@@ -37,3 +42,21 @@ def audit(
         subject_name=name,
         data=data or {},
     )
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of a change: what is different, as it was and as it is.
+
+    Values are as JSON has them, or moments and ids, which become text.
+    """
+    was, now = _plain(before), _plain(after)
+    names = [name for name in now if name not in was or was[name] != now[name]]
+    return {
+        "before": {name: was[name] for name in names if name in was},
+        "after": {name: now[name] for name in names},
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values), cls=DjangoJSONEncoder))
+    return plain

@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from events.models import Delivery, Event, Webhook
+from events.models import AUDIT, Delivery, Event, Webhook
 from events.stream import as_json
 from events.webhooks import sending
 from orchestrator.db.clock import from_now
@@ -90,9 +90,7 @@ def _fan_out(webhook: Webhook, permissions: frozenset[str] | None) -> int:
 
 
 def _may_see(webhook: Webhook, permissions: frozenset[str] | None, event: Event) -> bool:
-    if permissions is None:
-        return False
-    return event.permission in permissions or event.owner_id == webhook.owner_id
+    return permissions is not None and event.may_be_seen(webhook.owner_id, permissions)
 
 
 def _delivery(webhook: Webhook, event: Event) -> Delivery:
@@ -103,6 +101,7 @@ def _delivery(webhook: Webhook, event: Event) -> Delivery:
         subject=event.subject,
         body=json.dumps(as_json(event)),
         permission=event.permission,
+        scope=event.scope,
         event_owner_id=event.owner_id,
     )
 
@@ -174,6 +173,7 @@ def _try(delivery: Delivery, allowed: dict[UUID, frozenset[str]]) -> None:
         may = permissions is not None and (
             delivery.kind == "ping"
             or delivery.permission in permissions
+            or delivery.scope in permissions
             or delivery.event_owner_id == webhook.owner_id
         )
         if may:
@@ -198,6 +198,10 @@ def _settle(delivery: Delivery, attempt: Attempt) -> None:
     }
     if attempt.arrived:
         _update(delivery, state=Delivery.State.DELIVERED, **values)
+    elif tries > len(PAUSES) and delivery.kind == AUDIT:
+        with transaction.atomic():  # it stays the next one: nothing of the trail is left out
+            if _update(delivery, next_at=Now(), **(values | {"tries": 0})):
+                _pause(delivery.webhook, attempt)
     elif tries > len(PAUSES) or delivery.kind == "ping":
         with transaction.atomic():
             if _update(delivery, state=Delivery.State.FAILED, **values) and delivery.kind != "ping":

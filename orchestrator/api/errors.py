@@ -18,7 +18,7 @@ from django.http import Http404, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from orchestrator.refusals import Refusal
+from orchestrator.refusals import Refusal, refuses_right
 from orchestrator.web.errors import RETRY_AFTER_SECONDS, why_store_away
 
 if TYPE_CHECKING:
@@ -69,8 +69,9 @@ def _sendable(text: str) -> str:
 def handle(exc: Exception, context: dict[str, Any]) -> Response:
     """Return the problem for whatever a view raised. Set as DRF's `EXCEPTION_HANDLER`.
 
-    A refusal with 403 is audited here, after the rollback: whoever authenticated the request left
-    `on_refusal` on it. What nobody expected is logged and told without any detail.
+    A refusal with 403, and a write that is told 404, is audited here, after the rollback: whoever
+    authenticated the request left `on_refusal` on it. What nobody expected is logged and told
+    without any detail.
     """
     response = _known(exc)
     if response is None:
@@ -80,7 +81,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response:
             "Something went wrong here. The administrators find it in the log by the request id.",
             "internal_error",
         )
-    if response.status_code == HTTPStatus.FORBIDDEN:
+    request = context.get("request")
+    if refuses_right(response.status_code, request.method if request else ""):
         _tell(response.data, context)
     return response
 

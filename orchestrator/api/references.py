@@ -19,6 +19,13 @@ def as_id(reference: str) -> UUID | None:
         return None
 
 
+def readable(text: str, *, field: str) -> str:
+    """Return what a query said, or raise `Invalid`: no store can look for a null character."""
+    if "\0" in text:
+        raise Invalid.field(field, "Null characters are not allowed.")
+    return text
+
+
 def lookup(rows: QuerySet[Any], reference: str, *, name: str = "name") -> Any | None:
     """Return the row of `rows` that `reference` means, or None. An id wins over a name."""
     pk = as_id(reference)

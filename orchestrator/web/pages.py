@@ -19,7 +19,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from orchestrator.refusals import Refusal
+from orchestrator.refusals import NotFound, Refusal, refuses_right
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -50,8 +50,8 @@ DONE_TRIGGER = "console:done"
 def page(view: View) -> View:
     """Let signed-in people in only, and show a refusal (`orchestrator.refusals`) as it says.
 
-    A refusal becomes a page with its sentence and status, or a toast for htmx. One with 403 is
-    told to `request.on_refusal(request, refusal)`, if a middleware left that there.
+    A refusal becomes a page with its sentence and status, or a toast for htmx. One of a right (see
+    `refuses_right`) is told to `request.on_refusal(request, refusal)`, if a middleware left that.
     """
 
     @wraps(view)
@@ -62,6 +62,9 @@ def page(view: View) -> View:
             return view(request, *args, **kwargs)
         except Refusal as refusal:
             return refused(request, refusal)
+        except Http404:
+            _tell_refused(request, NotFound("There is nothing here."))
+            raise
 
     return wrapped
 
@@ -95,6 +98,9 @@ def render(
     status: int = HTTPStatus.OK,
 ) -> HttpResponse:
     """Render the page, or for htmx only its `partial`, with waiting messages as toasts."""
+    refusal = getattr((context or {}).get("form"), "refusal", None)
+    if refusal:
+        _tell_refused(request, refusal)
     part = wants_part(request) and partial
     body: str = render_to_string(f"{template}#{partial}" if part else template, context, request)
     if part:
@@ -175,7 +181,7 @@ def dialog(
 
 def put_into(form: BaseForm, refusal: Refusal) -> None:
     """Show `refusal` at the fields that it names, else on top of the form."""
-    form.refused_with = refusal.status  # type: ignore[attr-defined]
+    form.refusal = refusal  # type: ignore[attr-defined]
     placed = False
     for name, texts in refusal.errors.items():
         placed = True
@@ -189,19 +195,19 @@ def status_of(form: BaseForm) -> int:
     """Return 200 for a form that is fine, else the status of its refusal, else 422."""
     if not form.errors:
         return HTTPStatus.OK
-    return getattr(form, "refused_with", HTTPStatus.UNPROCESSABLE_ENTITY)
+    refusal: Refusal | None = getattr(form, "refusal", None)
+    return refusal.status if refusal else HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 def refused(request: PageRequest, refusal: Refusal) -> HttpResponse:
     """Show a refusal: a page with its sentence; for htmx a toast, and the page stays as it is."""
-    if refusal.status == HTTPStatus.FORBIDDEN:
-        _tell_refused(request, refusal)
+    _tell_refused(request, refusal)
     return sentence(request, refusal.status, refusal.title, refusal.message)
 
 
 def _tell_refused(request: PageRequest, refusal: Refusal) -> None:
     on_refusal = getattr(request, "on_refusal", None)
-    if on_refusal is None:
+    if on_refusal is None or not refuses_right(refusal.status, request.method or ""):
         return
     try:
         on_refusal(request, refusal)

@@ -3,7 +3,8 @@
 A view answers 202 and says with `hold()` what it waits for. If the request came with
 `Prefer: wait=N`, the front keeps the client's connection, waits until the job has ended, asks the
 application for the final representation as the same caller (rights are checked again), and answers
-with that. Not ended in time, too many held, or the process ends: the 202 goes out as it is.
+with that. A caller whose session, token or account ends meanwhile is told so, within two seconds.
+Not ended in time, too many held, or the process ends: the 202 goes out as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import contextlib
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from orchestrator.web.wire import Message, Receive, Scope, Send, answer, gone, h
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextlib import AbstractAsyncContextManager
 
     from django.http import HttpResponseBase
 
@@ -132,11 +134,18 @@ def _ended_among(job_ids: Collection[UUID]) -> set[UUID]:
     return {job_id for which_ended in _which_ended for job_id in which_ended(job_ids)}
 
 
+class Callers(Protocol):
+    """Watches who sent a request, within a block: sets the event when they may not go on."""
+
+    def __call__(self, scope: Scope) -> AbstractAsyncContextManager[asyncio.Event]: ...
+
+
 class WaitingFront:
     """The ASGI layer in front of the application. At most `maximum` calls are held at once."""
 
-    def __init__(self, app: App, hub: Hub, maximum: int) -> None:
+    def __init__(self, app: App, hub: Hub, maximum: int, callers: Callers) -> None:
         self.app = app
+        self._callers = callers
         self.maximum = maximum
         self.held = 0
         self.closing = asyncio.Event()  # set: nobody is held any longer
@@ -171,8 +180,15 @@ class WaitingFront:
         await answer(send, status, headers, final.body)
 
     async def _wait(self, scope: Scope, receive: Receive, first: _Outgoing) -> _Outgoing | None:
+        async with self._callers(scope) as refused:
+            return await self._wait_as(refused, scope, receive, first)
+
+    async def _wait_as(
+        self, refused: asyncio.Event, scope: Scope, receive: Receive, first: _Outgoing
+    ) -> _Outgoing | None:
         tasks = {
             "ended": asyncio.create_task(self._watch.ended(first.job_id)),
+            "refused": asyncio.create_task(refused.wait()),
             "gone": asyncio.create_task(gone(receive)),
             "closing": asyncio.create_task(self.closing.wait()),
         }
@@ -182,7 +198,7 @@ class WaitingFront:
             )
             if tasks["gone"].done():
                 raise _Gone
-            if not tasks["ended"].done():
+            if not (tasks["ended"].done() or tasks["refused"].done()):
                 return None
             final = await self._ask_again(scope, first.then)
             # The work exists whatever ails the store now: then the 202 is the truth.

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
 
 from accounts.models import AuditEvent, User
@@ -239,7 +239,7 @@ def test_rights_are_those_of_the_design(
     revoked = admin.post(f"grants/{grant['id']}/revoke/", {"running_vms": "delete"})
     assert revoked.status_code == 202
     assert is_problem(developer.post("vms/", body), 403, "grant_revoked")
-    assert AuditEvent.objects.filter(outcome="refused", action="vms.create").count() == 4
+    assert AuditEvent.objects.filter(outcome="refused", action="vms.create").count() == 5
 
 
 def test_a_revocation_hits_exactly_what_its_impact_lists(
@@ -351,7 +351,8 @@ def test_a_create_takes_few_queries(
     developer: Api, grant: dict[str, Any], django_assert_num_queries: Callable[..., Any]
 ) -> None:
     developer.get("me/")  # a token's first use is noted
-    with django_assert_num_queries(20):  # those of the transaction that takes the rights included
+    gate = connection.vendor == "postgresql"  # one more there: revocations go first
+    with django_assert_num_queries(20 + gate):  # those of the transaction that takes the rights too
         made = developer.post("vms/", {"template": "ubuntu-ci"}).json()
     shown = developer.get(f"vms/{made['id']}/").json()
     assert shown == made, "what is answered is what is stored"

@@ -101,8 +101,11 @@ def about() -> dict[str, str]:
     }
 
 
-def write(results: Iterable[Result], run: dict[str, str]) -> None:
-    """Write `bench-results.json`: a list with an object per result."""
+def write(results: Iterable[Result], run: dict[str, str], *, partial: bool = False) -> None:
+    """Write `bench-results.json`: a list with an object per result.
+
+    A `partial` run takes the place of the results of the same names, and leaves the others.
+    """
     rows: list[dict[str, Any]] = [
         {
             **asdict(result),
@@ -112,6 +115,9 @@ def write(results: Iterable[Result], run: dict[str, str]) -> None:
         }
         for result in results
     ]
+    if partial and FILE.exists():
+        names = {row["name"] for row in rows}
+        rows = [row for row in json.loads(FILE.read_text()) if row["name"] not in names] + rows
     FILE.write_text(json.dumps(rows, indent=2) + "\n")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.actors import Actor
-from accounts.models import User
+from accounts.models import Role, User
 from accounts.roles import sync_shipped_roles
 from accounts.tokens import create_token
 from catalog.models import CatalogSource, Image
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 BATCH = 1000
+KINDS = ("token", "grant", "membership", "template", "image", "user")  # of revocations
 CPUS, MEMORY_MIB, DISK_GIB = 2, 2048, 20
 
 
@@ -69,16 +70,60 @@ def template(name: str, *, host_tags: list[str] | None = None) -> str:
     return str(made.pk)
 
 
-def tokens(count: int) -> list[dict[str, str]]:
-    """Make more tokens of Bob; return their ids and clear texts."""
+def revocable(spared: str) -> list[dict[str, Any]]:
+    """Make one of each that may be revoked, with who relies on it; return a `Target` for each.
+
+    Each has an account, a template and an image of its own. `spared` is a template of Bob's.
+    """
     bob = Actor(user=User.objects.get(username="bob"))
-    made = [create_token(bob, name=f"pipeline-{number}", scopes=["vms"]) for number in range(count)]
-    return [{"id": str(token.pk), "text": text} for token, text in made]
+    _, other = create_token(bob, name=spared, scopes=["vms"])
+    return [_revocable(kind, other) for kind in KINDS]
 
 
-def grant_of(template_name: str) -> str:
-    """Return the id of Bob's grant for a template."""
-    return str(Grant.objects.get(template__name=template_name).pk)
+def _revocable(kind: str, spared: str) -> dict[str, Any]:
+    user = User.objects.create_user(username=f"{kind}-user")
+    user.groups.set(Group.objects.filter(name="Developer"))
+    role = Role.objects.create(group=Group.objects.create(name=f"{kind}-role"), permissions=[])
+    user.groups.add(role.group)
+    source = CatalogSource.objects.get(name="catalog")
+    image = Image.objects.create(
+        source=source, catalog_id=f"{kind}-image", version="1", architecture="arm64", type="pvm"
+    )
+    made = Template.objects.create(
+        name=f"{kind}-template",
+        cpus=CPUS,
+        memory_mib=MEMORY_MIB,
+        disk_gib=DISK_GIB,
+        default_lease_seconds=3600,
+        maximum_lease_seconds=7200,
+    )
+    made.images.set([image])
+    whose = {"role": role} if kind == "membership" else {"user": user}
+    grant = Grant.objects.create(template=made, **whose)
+    actor = Actor(user=user)
+    tokens = [
+        create_token(actor, name=f"pipeline-{number}", scopes=["vms"])
+        for number in range(1 if kind == "token" else 3)
+    ]
+    paths = {
+        "token": f"tokens/{tokens[0][0].pk}/revoke/",
+        "grant": f"grants/{grant.pk}/revoke/",
+        "template": f"templates/{made.pk}/revoke/",
+        "image": f"images/{image.pk}/revoke/",
+        "membership": f"users/{user.pk}/",
+        "user": f"users/{user.pk}/",
+    }
+    changes = {"membership": {"roles": ["Developer"]}, "user": {"active": False}}
+    return {
+        "kind": kind,
+        "account": user.username,
+        "template": made.name,
+        "tokens": [text for _, text in tokens],
+        "spared": spared,
+        "method": "PATCH" if kind in changes else "POST",
+        "path": f"/api/v2/{paths[kind]}",
+        "body": {"running_vms": "delete", **changes.get(kind, {})},
+    }
 
 
 def cordon() -> None:

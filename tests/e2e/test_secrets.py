@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from tests.e2e.test_main_job import do_the_main_job
+from tests.routes.test_table import ROUTES
 from tests.support.product import until
 from tests.support.simulation import simulated_hosts
 from tests.support.team import make_team, ok
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.stores]
 
 PASSWORD, CONNECTION = (f"planted-{secrets.token_hex(12)}" for _ in range(2))
-PAGES = ("/", "/hosts/", "/images/", "/vms/", "/jobs/", "/tokens/", "/users/", "/audit/")
+# Every page that needs no id, and what is not read as text.
+PAGES = [
+    f"/{pattern}"
+    for name, (pattern, methods) in ROUTES.items()
+    if "GET" in methods
+    and "<" not in pattern
+    and not name.startswith(("api:", "healthz", "readyz"))
+]
+OF_A_HOST = ("", "edit/", "connection/", "remove/", "maintain/", "register/")
 
 
 @pytest.fixture
@@ -79,13 +88,23 @@ def signed_in(product: Product) -> httpx.Client:
 def places(team: Team, client: httpx.Client) -> dict[str, str]:
     """Return what can be read, by where."""
     host = ok(team.admin.get("/hosts/"))["results"][0]
-    pages = [client.get(path) for path in (*PAGES, f"/hosts/{host['id']}/")]
-    assert {page.status_code for page in pages} == {200}
-    assert "mac-1" in pages[1].text
-    api = [team.admin.get(path) for path in ("/hosts/", "/sources/", "/tokens/", "/events/")]
+    token = ok(team.admin.get("/tokens/"))["results"][0]["id"]
+    webhook = ok(team.admin.get("/webhooks/"))["results"][0]["id"]
+    details = [f"/hosts/{host['id']}/{part}" for part in OF_A_HOST]
+    details += [f"/tokens/{token}/", f"/tokens/{token}/access/", f"/webhooks/{webhook}/"]
+    pages = {path: client.get(path) for path in (*PAGES, *details)}
+    assert {
+        path for path, page in pages.items() if page.status_code not in (200, 400, 405)
+    } == set()
+    assert "mac-1" in pages["/hosts/"].text
+    nouns = ("hosts", "sources", "tokens", "events", "webhooks", "audit", "jobs", "access", "me")
+    api = [team.admin.get(f"/{noun}/") for noun in nouns]
     wrong = [
         client.get("/nothing-here/"),
         client.get("/hosts/00000000-0000-7000-8000-000000000000/"),
+        client.post("/hosts/new/", data={"password": PASSWORD}),  # without the CSRF token
+        client.get("/hosts/new/", headers={"Host": "elsewhere.example"}),
+        team.admin.get("/audit/", params={"since": PASSWORD}),
         team.admin.post(
             "/hosts/",
             json={"name": "x", "url": team.simulation.host_url(1), "password": PASSWORD},
@@ -100,7 +119,7 @@ def places(team: Team, client: httpx.Client) -> dict[str, str]:
         "audit as JSON lines": team.admin.get("/audit/export/?as=jsonl").text,
         "audit as CSV": team.admin.get("/audit/export/?as=csv").text,
         "openapi": client.get("/api/v2/openapi.json").text,
-        "pages": "\n".join(page.text for page in pages),
+        "pages": "\n".join(page.text for page in pages.values()),
         "api": "\n".join(answer.text for answer in api),
         "errors": "\n".join(answer.text for answer in wrong),
         "processes": process_list(),
@@ -115,6 +134,8 @@ def test_no_secret_is_anywhere_after_the_main_job(product: Product, simulation: 
         password=PASSWORD,
         connection=f"host=user:{CONNECTION}@http://127.0.0.1:9",
     )
+    hook = {"name": "hook", "url": "http://10.0.0.1/", "kinds": ["audit", "vm"]}
+    signing = ok(team.admin.post("/webhooks/", json=hook))["secret"]
     do_the_main_job(team)
     seen = until(
         lambda: (told := team.admin.get("/audit/export/").text).count("\n") > 10 and told,
@@ -126,6 +147,7 @@ def test_no_secret_is_anywhere_after_the_main_job(product: Product, simulation: 
         "connection": CONNECTION,
         "token": team.bob.headers["Authorization"].removeprefix("Bearer "),
         "secret of the token": team.bob.headers["Authorization"].rpartition("_")[2],
+        "secret of a webhook": signing,
         "field key": product.environment["FIELD_KEYS"],
         "secret key": product.environment["SECRET_KEY"],
     }

@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -99,9 +100,36 @@ def test_roles_taken_away_act_within_two_seconds(served: Served) -> None:
         assert time.monotonic() - began < 10  # five times the promise
 
 
-def _blind(served: Served, watch: Watching) -> bool:
-    tell(served, subject="vm:others")
-    tell(served, subject="vm:own", owner=served.cast["carol"]["id"])
+def test_who_sees_what_their_roles_have_does_so_live_and_no_longer_than_that(
+    served: Served,
+) -> None:
+    """Only of their roles; and losing the role ends it, in both streams, within 2 s."""
+    scope = f"vms.view_roles:{served.cast['fay']['lead']}"
+    headers = ACCEPT | served.bearer("fay")
+    with (
+        watching(served, "/events/", served.cookie("fay")) as browser,
+        watching(served, "/api/v2/events/", headers) as api,
+    ):
+        tell(served, subject="vm:others")
+        tell(served, subject="vm:other-role", scope=f"vms.view_roles:{uuid.uuid4()}")
+        tell(served, subject="vm:colleague", scope=scope)
+        assert browser.next()["event"] == "vm:colleague"
+        assert json.loads(api.next()["data"])["subject"] == "vm:colleague"
+        served.post("/take-away/?what=roles&name=fay")
+        began = time.monotonic()
+        until(lambda: _blind(served, browser, "fay", scope=scope), 10, what="blindness")
+        assert time.monotonic() - began < 10  # five times the promise
+        tell(served, subject="vm:later", scope=scope)
+        tell(served, subject="vm:last", owner=served.cast["fay"]["id"])
+        seen = [json.loads(api.next()["data"])["subject"]]
+        while seen[-1] != "vm:last":
+            seen.append(json.loads(api.next()["data"])["subject"])
+        assert "vm:later" not in seen
+
+
+def _blind(served: Served, watch: Watching, who: str = "carol", **hidden: str) -> bool:
+    tell(served, subject="vm:others", **hidden)
+    tell(served, subject="vm:own", owner=served.cast[who]["id"])
     names = [watch.next()["event"]]
     while names[-1] != "vm:own":
         names.append(watch.next()["event"])

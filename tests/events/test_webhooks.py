@@ -14,9 +14,10 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 
-from accounts import webhooks
+from accounts import audit, custom_roles, users, webhooks
 from accounts.actors import Actor
-from accounts.models import AuditEvent, User
+from accounts.audit import webhooks as audit_webhooks
+from accounts.models import AuditEvent, Role, User
 from events.models import Delivery, Webhook
 from events.publishing import publish
 from events.sealing import seal_events
@@ -174,6 +175,72 @@ def test_an_owner_gets_only_what_they_may_see_at_the_moment_of_each_try(
     happens("vm.changed", owner=bob)
     round_()
     assert len(receiver.got) == 1
+
+
+def test_the_audit_trail_is_sent_in_order_and_only_while_its_owner_may_read_it(
+    audrey: User, alice: User, bob: User, receiver: Receiver
+) -> None:
+    auditor, root = Role.objects.get(group__name="Auditor"), Actor(user=alice)
+    with pytest.raises(Forbidden):
+        make(bob, receiver.url, "audit")
+    custom_roles.create_role(root, name="Before")
+    reader = custom_roles.create_role(root, name="Hooks", permissions=["webhooks.use"])
+    users.set_roles(root, audrey, [auditor, reader])
+    audit.seal_audit()
+    webhook, _ = make(audrey, receiver.url, "audit")
+    all_events, _ = make(alice, receiver.url)  # without a word about the trail it gets none of it
+    webhooks.pause(root, all_events)
+    for number in range(5):
+        custom_roles.create_role(root, name=f"role-{number}")
+    audit.seal_audit()
+    receiver.answers = [500]
+    assert trail() == 1, "what did not arrive holds back what follows it"
+    Delivery.objects.update(next_at=from_now(-1))
+    assert trail() == 8
+    sent = [json.loads(body) for _headers, body in receiver.got]
+    assert [one["sequence"] for one in sent[1:]] == sorted(one["sequence"] for one in sent[1:])
+    assert sent[0] == sent[1], "the same one again"
+    stored = AuditEvent.objects.filter(sequence__gt=sent[0]["sequence"] - 1).order_by("sequence")
+    assert [one["digest"] for one in sent[1:]] == [event.digest for event in stored]
+    assert {one["kind"] for one in sent} == {"audit"}
+    assert [one["subject_name"] for one in sent[-5:]] == [f"role-{n}" for n in range(5)]
+    assert "Before" not in {one["subject_name"] for one in sent}
+    assert all(headers["webhook-signature"].startswith("v1,") for headers, _ in receiver.got)
+
+    # A receiver that is away for a day pauses it, and nothing is lost by that.
+    custom_roles.create_role(root, name="while away")
+    audit.seal_audit()
+    receiver.got.clear()
+    receiver.answers = [500] * 20
+    while Webhook.objects.active().filter(pk=webhook.pk).exists():
+        assert trail() == 1
+        Delivery.objects.update(next_at=from_now(-1))
+    receiver.answers, before = [], len(receiver.got)
+    webhooks.resume(root, webhook)
+    audit.seal_audit()
+    trail()
+    names = [json.loads(body)["subject_name"] for _headers, body in receiver.got[before:]]
+    assert names[0] == "while away"
+
+    # Without the right nothing more is sent: not what waits, and not what is new.
+    custom_roles.create_role(root, name="waits")
+    audit.seal_audit()
+    audit_webhooks.fan_out(webhooks.rights)
+    users.set_roles(root, audrey, [reader])
+    audit.seal_audit()
+    receiver.got.clear()
+    trail()
+    trail()
+    assert receiver.got == []
+    assert webhook.deliveries.filter(problem=delivering.NOT_ALLOWED).exists()
+    users.set_roles(root, audrey, [auditor, reader])
+    trail()
+    assert receiver.got == [], "what happened meanwhile is not sent later either"
+
+
+def trail() -> int:
+    audit_webhooks.fan_out(webhooks.rights)
+    return delivering.deliver(webhooks.rights)
 
 
 def test_two_ticks_at_once_send_each_event_once(alice: User, receiver: Receiver) -> None:

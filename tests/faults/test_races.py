@@ -6,14 +6,17 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
+from accounts import tokens
 from accounts.actors import Actor
 from accounts.models import User
 from hosts import inventory
 from hosts.models import HostCapacity, HostVM
 from jobs.models import Job
-from orchestrator.refusals import Conflict, Refusal
+from orchestrator.db.locks import go_in
+from orchestrator.refusals import Conflict, Forbidden, Refusal
+from tests.support.product import until
 from tests.vms.conftest import Pool, Worker
 from vms import adoption, grants, placement, requests
 from vms.models import Grant, Placement, VirtualMachine
@@ -121,6 +124,53 @@ def test_8_creators_against_a_revocation_60_rounds_every_vm_is_refused_or_hit(po
                 assert f"vm:{one.pk}" in hit
                 assert VirtualMachine.objects.get(pk=one.pk).state == "cancelled"
         assert Grant.objects.get(pk=grant.pk).vms == 0
+
+
+def test_a_revocation_goes_before_requests_that_come_behind_it(pool: Pool) -> None:
+    """PostgreSQL lets sharers of a row past who waits for it alone: without the gate, for ever.
+
+    One request is in; a revocation waits for it; a second request comes and has to wait for both.
+    """
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time anyway")
+    token, _ = tokens.create_token(pool.bob, name="busy", scopes=["vms"])
+    is_in, may_go, order = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with transaction.atomic():
+            go_in()
+            Actor(user=pool.bob.user, token=token).take()
+            is_in.set()
+            assert may_go.wait(20)
+            order.append("first")
+
+    def revoke() -> None:
+        assert is_in.wait(20)
+        tokens.revoke_token(pool.alice, token)
+        order.append("revoked")
+
+    def second() -> None:
+        until(lambda: waiting() == 1, 20, "the revocation waits")
+        try:
+            pool.ask(Actor(user=pool.bob.user, token=token))
+        except Forbidden as refusal:
+            order.append(refusal.code)
+
+    def let_go() -> None:
+        until(lambda: waiting() == 2, 20, "the second request waits behind it")
+        may_go.set()
+
+    def waiting() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+            return int(cursor.fetchone()[0])
+
+    assert at_once(first, revoke, second, let_go) == [None] * 4
+    assert (order[0], {*order[1:]}) == ("first", {"revoked", "token_revoked"})
+    assert not VirtualMachine.objects.filter(token=token).exists()
 
 
 def test_a_placement_closed_twice_at_once_releases_its_charge_once(

@@ -328,8 +328,8 @@ class TestUpdate:
         assert (host.name, host.tags) == ("mini", ["a", "b"])
         event = AuditEvent.objects.get(action="host.changed")
         assert event.data == {
-            "name": {"before": "mac1", "after": "mini"},
-            "tags": {"before": ["old"], "after": ["a", "b"]},
+            "before": {"name": "mac1", "tags": ["old"]},
+            "after": {"name": "mini", "tags": ["a", "b"]},
         }
 
     def test_its_own_name_is_free_and_another_ones_is_not(

@@ -52,6 +52,7 @@ NOUNS = {
     "api:vm": "vm",
     "api:residue": "residue",
     "accounts:token": "token",
+    "vms:token-access": "token",
     "accounts:user": "user",
     "accounts:weigh-role": "role",
     "accounts:change-role": "role",

@@ -65,6 +65,7 @@ class Product:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.ports = {"web": self.port}  # of the web processes
         self.redis_url = redis_url
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
@@ -92,12 +93,15 @@ class Product:
         return done.stdout
 
     def start(self, name: str, **settings: str) -> None:
-        """Start one process: web, steps, calls, beat or watcher (`steps-2` is another worker)."""
+        """Start one process: web, steps, calls, beat or watcher (`steps-2` is another worker).
+
+        Another web process (`web-2`) has a port of its own, see `port_of`.
+        """
         kind = name.partition("-")[0]
         command = {
             "web": [
                 *(sys.executable, "-m", "uvicorn", "orchestrator.asgi:application"),
-                *("--port", str(self.port), "--no-access-log"),
+                *("--port", str(self.port_of(name)), "--no-access-log"),
                 *("--timeout-graceful-shutdown", "2"),
             ],
             "steps": [*WORKER, "-Q", "steps", "-c", "8", "-n", f"{name}@%h"],
@@ -109,6 +113,12 @@ class Product:
             self.processes[name] = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment | settings, stdout=log, stderr=log
             )
+
+    def port_of(self, name: str) -> int:
+        """Return the port of a web process."""
+        if name not in self.ports:
+            self.ports[name] = free_port()
+        return self.ports[name]
 
     def start_all(self) -> None:
         for name in ("web", "steps", "calls", "beat"):

@@ -9,9 +9,9 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import users
+from accounts import tokens, users
 from accounts.actors import Actor
-from accounts.models import Role, User
+from accounts.models import AuditEvent, Role, User
 from orchestrator.refusals import Forbidden, NotFound
 from tests.api.conftest import Api, make_token
 from vms import access, grants, matrix, templates
@@ -184,3 +184,92 @@ def test_the_pages_show_reasons(
     assert client.get("/access/").status_code == 403
     assert client.get(f"/users/{root.user_id}/access/").status_code == 404
     assert 'id="who"' not in client.get(f"/templates/{template.pk}/").content.decode()
+
+
+def test_the_api_tells_it_from_either_side_page_by_page_and_as_a_sheet(
+    root: Actor, bob: User, charlie: User, template: Template, developer: Role, client: Client
+) -> None:
+    soon = timezone.now() + timedelta(hours=1)
+    other = make(root, "windows-ci")
+    grants.grant_template(root, template=template, role=developer)
+    grants.grant_template(root, template=other, user=bob, expires_at=soon)
+    grants.grant_template(root, template=other, user=charlie, level="manage")
+    admin = Api(make_token(root.user))  # type: ignore[arg-type]
+
+    def pairs(api: Api, query: str = "") -> set[tuple[str, str, str]]:
+        found, url = [], f"access/?page_size=2{query}"
+        while url:
+            page = api.get(url).json()
+            assert len(page["results"]) <= 2
+            found += page["results"]
+            url = page["next"] and page["next"].partition("/api/v2/")[2]
+        told = [
+            (way["user"]["name"], way["template"]["name"], (way["role"] or {}).get("name", ""))
+            for way in found
+        ]
+        assert len(set(told)) == len(told), "nothing comes twice"
+        return set(told)
+
+    everything = {
+        ("alice", "ubuntu-ci", ""),
+        ("alice", "windows-ci", ""),
+        ("bob", "ubuntu-ci", "Developer"),
+        ("bob", "windows-ci", ""),
+        ("charlie", "windows-ci", ""),
+    }
+    assert pairs(admin) == everything
+    assert pairs(admin, "&subject=bob") == {pair for pair in everything if pair[0] == "bob"}
+    assert pairs(admin, f"&subject={bob.pk}&template=UBUNTU-CI") == {
+        ("bob", "ubuntu-ci", "Developer")
+    }
+    assert pairs(admin, "&subject=Developer") == {("bob", "ubuntu-ci", "Developer")}
+    assert pairs(admin, f"&template={other.pk}") == {
+        pair for pair in everything if pair[1] == "windows-ci"
+    }
+    # Without the right to see all: one's own, and those of a template that one manages.
+    assert pairs(Api(make_token(bob))) == {pair for pair in everything if pair[0] == "bob"}
+    assert pairs(Api(make_token(charlie))) == {
+        pair for pair in everything if pair[1] == "windows-ci"
+    }
+    sheet = admin.get("access/export/?template=windows-ci")
+    lines = sheet.content.decode().splitlines()
+    assert (len(lines), sheet["Content-Type"]) == (4, "text/csv; charset=utf-8")
+    assert f"bob,windows-ci,direct,use,{soon.isoformat()}" in sheet.content.decode()
+    client.force_login(root.user)
+    lines = client.get("/access/export/?subject=developer").content.decode().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [["bob", "ubuntu-ci", "role Developer"]]
+    assert AuditEvent.objects.filter(action="access.exported").count() == 2
+    client.force_login(bob)
+    assert client.get("/access/export/").status_code == 403
+
+
+def test_what_a_token_and_a_service_account_can_do(
+    root: Actor, bob: User, template: Template, developer: Role, client: Client
+) -> None:
+    other = make(root, "windows-ci")
+    for one in (template, other):
+        grants.grant_template(root, template=one, role=developer)
+    robot = users.create_user(root, username="robot", roles=[developer], kind=User.Kind.SERVICE)
+    token, text = tokens.create_token(
+        root, name="narrow", scopes=["vms"], user=robot, templates=[template.pk]
+    )
+    ways = matrix.what_can_use(root, robot, token)
+    assert told(ways) == [
+        ("robot", "Developer", True, ""),
+        ("robot", "Developer", False, "The token is narrowed to others."),
+    ]
+    api = Api(text)
+    rights = api.get(f"tokens/{token.pk}/rights/").json()
+    assert rights["live"]
+    assert [right["permission"] for right in rights["rights"]] == ["vms.use"]  # webhooks: no scope
+    assert set(api.get("me/").json()["permissions"]) == {"vms.use"}
+    client.force_login(root.user)
+    page = client.get(f"/tokens/{token.pk}/access/").content.decode()
+    assert "The token is narrowed to others." in page
+    assert "The token does not have the scope admin." in page
+    assert "ubuntu-ci" in client.get(f"/users/{robot.pk}/access/").content.decode()
+    tokens.revoke_token(root, token)
+    page = client.get(f"/tokens/{token.pk}/access/").content.decode()
+    assert "it can do none of this" in page
+    client.force_login(bob)
+    assert client.get(f"/tokens/{token.pk}/access/").status_code == 404

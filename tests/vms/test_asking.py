@@ -226,3 +226,26 @@ def test_the_list_costs_the_same_however_long_it_is(
     with django_assert_max_num_queries(9):
         page = client.get("/access-requests/").content.decode()
     assert page.count(">Approve<") == 12
+
+
+def test_a_request_that_nobody_answers_ends_by_itself(
+    bob: User, owner: Actor, template: Template, settings: Any
+) -> None:
+    asker = Actor(user=bob)
+    late = asking.request_access(asker, template=template.name, reason="build")
+    fresh = asking.request_access(asker, template="another", reason="build")
+    days = timedelta(days=settings.ACCESS_REQUEST_DAYS)
+    AccessRequest.objects.filter(pk=late.pk).update(created_at=timezone.now() - days)
+    assert (asking.expire(), asking.expire()) == (1, 0)
+    late.refresh_from_db()
+    fresh.refresh_from_db()
+    assert (late.state, fresh.state) == ("expired", "open")
+    assert late.answered_at
+    event = AuditEvent.objects.get(action="access.expired")
+    assert (event.subject, event.actor_name) == (late.subject, "orchestrator")
+    told = Event.objects.get(kind="access_request.expired")
+    assert told.owner_id == bob.pk
+    with pytest.raises(Conflict, match="answered already"):
+        asking.approve(owner, late)
+    assert asking.request_access(asker, template=template.name, reason="again").state == "open"
+    assert "expired" in Api(make_token(bob, "read")).get("access-requests/").content.decode()

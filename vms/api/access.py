@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
 from accounts.api.querysets import users_visible_to
 from accounts.api.serializers import UserReference
 from accounts.models import User
+from orchestrator.api.pagination import InOrder, page_size
+from orchestrator.api.references import readable
 from orchestrator.api.serializers import Output, ReferenceOutput
 from orchestrator.api.views import ApiView
-from vms import matrix
+from vms import access_export, matrix
 from vms.api.serializers import RoleReference
 from vms.models import Grant, Template
 
@@ -39,6 +43,73 @@ class WayOutput(Output):
     usable = serializers.BooleanField()
     why_not = serializers.CharField(help_text="What keeps it from being of use now; else empty.")
     taken = serializers.BooleanField(help_text="The one that the next request would rely on.")
+
+
+class ByWay(InOrder):
+    """Pages in the order of the ids of grant and account."""
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
+        self.request = request
+        size = page_size(request)
+        after = request.query_params.get("after", "")
+        rows = [way for way in queryset if way.key > after]
+        self.next = self._url("after", rows[size - 1].key) if len(rows) > size else None
+        return rows[:size]
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        after = {
+            "name": "after",
+            "required": False,
+            "in": "query",
+            "description": "Where the page before ended: follow `next`.",
+            "schema": {"type": "string"},
+        }
+        return [self.size_parameter, after]
+
+
+FILTERS = [
+    OpenApiParameter("template", description="Id or name."),
+    OpenApiParameter("subject", description="An account or role: id or name."),
+]
+
+
+class AccessList(ApiView):
+    tag = "access"
+    model = Grant
+    output = WayOutput
+    listing = True
+    pagination_class: Any = ByWay
+    query: ClassVar[dict[str, list[Any]]] = {"GET": FILTERS}
+    docs = {
+        "GET": "Tell who can use what and why, from either side: of a template, of an account or "
+        "role, or of all that you may see; directly or by which role, until when."
+    }
+
+    def rows(self) -> QuerySet[Grant]:
+        return Grant.objects.visible_to(self.actor)
+
+    @property
+    def filters(self) -> dict[str, str]:
+        asked = self.request.query_params
+        named = {
+            name: readable(asked.get(name, ""), field=name) for name in ("template", "subject")
+        }
+        return {name: value for name, value in named.items() if value}
+
+    def get(self, request: Request, **kwargs: Any) -> Any:
+        page = self.paginate_queryset(matrix.ways(self.actor, **self.filters))
+        return self.get_paginated_response(self.represent(page, many=True))
+
+
+class AccessExport(AccessList):
+    listing = False
+    pagination_class = None
+    docs = {"GET": "Download who can use what and why, as CSV."}
+
+    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
+    def get(self, request: Request, **kwargs: Any) -> Any:
+        ways = matrix.ways(self.actor, **self.filters)
+        return access_export.export(self.actor, ways, filters=self.filters)
 
 
 class AccessOutput(Output):

@@ -24,6 +24,8 @@ urlpatterns = [
     route("templates/<uuid:id>/revoke/", templates.TemplateRevoke, "template-revoke"),
     route("templates/<uuid:id>/warm-pool/", pools.TemplatePool, "template-pool"),
     route("templates/<uuid:id>/access/", access.TemplateAccess, "template-access"),
+    route("access/", access.AccessList, "access"),
+    route("access/export/", access.AccessExport, "access-export"),
     route("users/<uuid:id>/access/", access.UserAccess, "user-access"),
     route("grants/", templates.GrantList, "grants"),
     route("grants/many/", bulk_grants.GrantMany, "grant-many"),

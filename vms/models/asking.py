@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
+from orchestrator.db.clock import from_now
 from orchestrator.db.models import BaseModel
 from vms.models.templates import Grant, Template
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
     def open(self) -> AccessRequestQuerySet:
         return self.filter(state=AccessRequest.State.OPEN)
+
+    def unanswered(self) -> AccessRequestQuerySet:
+        """Return open requests that nobody answered for as long as they may wait."""
+        seconds = settings.ACCESS_REQUEST_DAYS * 86_400
+        return self.open().filter(created_at__lte=from_now(-seconds))
 
     def visible_to(self, actor: Actor) -> AccessRequestQuerySet:
         """Return all requests, or one's own and those for templates that one manages."""
@@ -42,6 +48,7 @@ class AccessRequest(BaseModel):
         APPROVED = "approved"
         DECLINED = "declined"
         WITHDRAWN = "withdrawn"
+        EXPIRED = "expired"
 
     name = models.CharField(max_length=100)
     template = models.ForeignKey(

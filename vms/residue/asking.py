@@ -57,6 +57,9 @@ def check(actor: Actor, residue: Residue) -> Job:
     actor.require("vms.manage_all")
     with transaction.atomic():
         _require_there(residue)
+        vm = residue.receipt.placement.vm
+        data = {"residue": residue.detail}
+        audit(actor, "vm.residue_check_requested", vm.subject, vm.name, data=data)
         return recording.request_check(residue.receipt.placement, actor)
 
 

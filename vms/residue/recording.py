@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
+from accounts.permissions import scoped
 from events.publishing import publish
 from jobs.queueing import enqueue
 from orchestrator.db.clock import database_now
@@ -92,6 +93,7 @@ def _tell(receipt: Receipt, news: list[str], left: int) -> None:
         vm.subject,
         data,
         permission="vms.view_all",
+        scope=scoped(vm.share_id),
         owner_id=vm.requested_by_id,
     )
 

@@ -48,7 +48,8 @@ def ask_to_move(
             _refuse_state(vm, verb, expect)
         if to != State.STOPPING:
             _refuse_while_working(vm)
-        audit(actor, f"vm.{verb}_requested", vm.subject, vm.name)
+        data = {"before": {"state": before}, "after": {"state": to}}
+        audit(actor, f"vm.{verb}_requested", vm.subject, vm.name, data=data)
         return enqueue(
             f"vm.{verb}",
             vm.subject,
@@ -81,7 +82,8 @@ def ask_in_place(
         if grant:
             require_grant(vm)
         require_at_rest(vm, verb, states, alone=alone)
-        audit(actor, f"vm.{verb}_requested", vm.subject, vm.name, data=told or {})
+        data = told or {"state": vm.state}
+        audit(actor, f"vm.{verb}_requested", vm.subject, vm.name, data=data)
         return enqueue(
             f"vm.{verb}",
             vm.subject,

@@ -63,7 +63,12 @@ def clone_to_template(actor: Actor, vm: VirtualMachine, *, name: str, descriptio
             "clone_to_template",
             STOPPED,
             grant=True,
-            payload={"name": name, "description": description, "clone_name": clone_name},
+            payload={
+                "name": name,
+                "description": description,
+                "clone_name": clone_name,
+                "address": actor.address,
+            },
             told={"template": name, "clone_name": clone_name},
         )
 
@@ -113,8 +118,9 @@ class CloneToTemplateHandler(VerbHandler):
             if placement.macos_slots:
                 fields["os"] = Template.OS.MACOS
             try:
+                asked = claim.job
                 made = templates.create_template(
-                    Actor(user=claim.job.actor, token=claim.job.token),
+                    Actor(asked.actor, asked.token, wanted.get("address", ""), asked.request_id),
                     clone_of=wanted["clone_name"],
                     name=wanted["name"],
                     description=wanted["description"],

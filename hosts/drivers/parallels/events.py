@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from hosts.drivers.base import Connection, ErrorKind, HostError, News
 
+from .guard import ForbiddenAddress, refuse_forbidden_end
 from .messages import Answer
 from .parsing import news_of
 from .reading import WrongAnswer, parse_json
@@ -27,6 +28,21 @@ NOT_OFFERED = "The host offers no live events; it is polled."
 _NO_HUB = {404, 405, 426, 501}
 
 
+class _Guarded(ClientConnection):
+    """A connection over which nothing is sent, no token either, if it ends where none may go."""
+
+    async def handshake(self, *arguments: Any, **options: Any) -> None:
+        refuse_forbidden_end(self.transport.get_extra_info("peername"))
+        await super().handshake(*arguments, **options)
+
+
+class _Connect(connect):
+    """Follows no redirect: it could lead anywhere, and the host was enrolled under its own name."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
 async def subscribe(connection: Connection, token: str) -> ClientConnection:
     """Open the hub; raises `HostError`, CREDENTIALS when the token is not taken."""
     base = connection.url.replace("http", "ws", 1)
@@ -34,7 +50,7 @@ async def subscribe(connection: Connection, token: str) -> ClientConnection:
     if base.startswith("wss"):
         options["ssl"] = context_for(connection.tls_fingerprint)
     try:
-        return await connect(
+        return await _Connect(
             f"{base}/v1/ws/subscribe?event_types={EVENT_TYPES}",
             additional_headers={"Authorization": f"Bearer {token}"},
             user_agent_header="orchestrator",
@@ -44,6 +60,7 @@ async def subscribe(connection: Connection, token: str) -> ClientConnection:
             max_size=MAX_FRAME_BYTES,
             compression=None,
             proxy=None,
+            create_connection=_Guarded,
             **options,
         )
     except InvalidStatus as error:
@@ -58,7 +75,7 @@ async def subscribe(connection: Connection, token: str) -> ClientConnection:
             "The host did not open its events. Check what stands between us and the host: a proxy "
             "must let WebSockets through.",
         ) from None
-    except OSError as error:
+    except (OSError, ForbiddenAddress) as error:
         host, port = address_of(connection.url)
         raise translate_connect_error(error, host, f"{host}:{port}") from error
 

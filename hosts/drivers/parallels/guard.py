@@ -24,6 +24,10 @@ class ForbiddenAddress(httpcore.ConnectError):
 
 def refuse_forbidden(stream: Any) -> None:
     """Raise `ForbiddenAddress` unless requests may go over this connection."""
-    end = stream.get_extra_info("server_addr")
+    refuse_forbidden_end(stream.get_extra_info("server_addr"))
+
+
+def refuse_forbidden_end(end: Any) -> None:
+    """Raise `ForbiddenAddress` when `end`, as a socket names its peer, is where none may go."""
     if end and is_forbidden(str(end[0])):
         raise ForbiddenAddress(SENTENCE)

@@ -155,6 +155,22 @@ def test_rights_are_checked_again(served: Served, pool: ThreadPoolExecutor) -> N
     assert response.json() == {"code": "not_authenticated"}
 
 
+def test_a_held_call_ends_with_the_right_to_make_it(
+    served: Served, pool: ThreadPoolExecutor
+) -> None:
+    """A revoked token or session holds nobody: the job may run on for a long time yet."""
+    for headers, ending in (
+        (served.bearer("fay", 1), "what=token&name=fay-1"),
+        (served.bearer("erin", 1), "what=account&name=erin"),
+    ):
+        call, job = held(served, pool, **headers)
+        served.post(f"/take-away/?{ending}")
+        began = time.monotonic()
+        assert call.result(12).status_code == 401
+        assert time.monotonic() - began < 10  # five times the promise
+        assert job in jobs(served)
+
+
 def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_MAX_HELD="1") as served:
         with socket.create_connection(("127.0.0.1", served.port)) as raw:

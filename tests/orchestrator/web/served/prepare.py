@@ -20,7 +20,7 @@ from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from accounts.actors import Actor  # noqa: E402
-from accounts.models import User  # noqa: E402
+from accounts.models import Role, User  # noqa: E402
 from accounts.roles import sync_shipped_roles  # noqa: E402
 from accounts.tokens import create_token  # noqa: E402
 from events.sealing import seal_events  # noqa: E402
@@ -31,12 +31,16 @@ CAST = {
     "carol": "Operator",
     "dave": "Developer",
     "erin": "Developer",
+    "fay": "Lead",
 }
 
 
 def main() -> None:
     call_command("migrate", run_syncdb=True, verbosity=0)
     sync_shipped_roles()
+    lead = Role.objects.create(
+        group=Group.objects.create(name="Lead"), permissions=["vms.use", "vms.view_roles"]
+    )
     made = {}
     for name, role in CAST.items():
         user = User.objects.create_user(username=name, password="correct horse battery")
@@ -47,6 +51,7 @@ def main() -> None:
         ]
         made[name] = {
             "id": str(user.pk),
+            "lead": str(lead.pk),
             "tokens": tokens,
             "sessions": [session_of(user) for _ in range(3)],
         }

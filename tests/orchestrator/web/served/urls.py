@@ -77,6 +77,7 @@ def tell(request: HttpRequest) -> HttpResponse:
             asked.get("subject", f"vm:{number}"),
             {"number": number},
             permission=asked.get("permission", "vms.view_all"),
+            scope=asked.get("scope", ""),
             owner_id=asked.get("owner"),
         )
     while "unsealed" not in asked and seal_events():
