@@ -191,6 +191,8 @@ def _checked(
     if kinds is not None:
         values["kinds"] = sorted({kind.strip() for kind in kinds} - {""})
         for kind in values["kinds"]:
+            if kind.startswith(f"{AUDIT}."):
+                raise Invalid.field("kinds", "The audit trail is sent whole: write “audit”.")
             if kind.partition(".")[0] not in NOUNS or len(kind) > 60 or kind.count(".") > 1:
                 raise Invalid.field(
                     "kinds", f"There are no events of “{kind[:60]}”. Nouns are: {', '.join(NOUNS)}."

@@ -93,7 +93,7 @@ def _lines(events: Iterator[AuditEvent]) -> Iterator[str]:
         yield json.dumps(record(event), ensure_ascii=False) + "\n"
 
 
-class Line:
+class _Line:
     """A file for `csv` that gives each line back."""
 
     def write(self, line: str) -> str:
@@ -101,7 +101,7 @@ class Line:
 
 
 def _csv(events: Iterator[AuditEvent]) -> Iterator[str]:
-    writer = csv.writer(Line())
+    writer = csv.writer(_Line())
     yield writer.writerow(COLUMNS)
     for event in events:
         values = record(event)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from accounts.audit.chain import SEQUENCE
 from accounts.audit.exporting import record
 from accounts.models import AuditEvent
 from events.models import AUDIT, Delivery, Sequence, Webhook
@@ -26,7 +27,7 @@ WEBHOOKS = 200
 
 def last_number() -> int:
     """Return the number of the newest sealed event; 0 without any."""
-    return Sequence.objects.filter(name=AUDIT).values_list("last", flat=True).first() or 0
+    return Sequence.objects.filter(name=SEQUENCE).values_list("last", flat=True).first() or 0
 
 
 def fan_out(rights: Rights) -> int:

@@ -98,7 +98,7 @@ def _revocable(kind: str, spared: str) -> dict[str, Any]:
         maximum_lease_seconds=7200,
     )
     made.images.set([image])
-    whose = {"role": role} if kind == "membership" else {"user": user}
+    whose: dict[str, Any] = {"role": role} if kind == "membership" else {"user": user}
     grant = Grant.objects.create(template=made, **whose)
     actor = Actor(user=user)
     tokens = [
