@@ -52,6 +52,8 @@ class Role(BaseModel):
     shipped = models.BooleanField(default=False)
     weight = models.PositiveSmallIntegerField(default=1)
     permissions = models.JSONField(default=list)
+    # Whoever holds it must sign in with a second factor.
+    requires_second_factor = models.BooleanField(default=False)
 
     objects = RoleQuerySet.as_manager()
 
@@ -61,6 +63,49 @@ class Role(BaseModel):
     @property
     def name(self) -> str:
         return self.group.name
+
+
+class ProvidedRole(BaseModel):
+    """A role that single sign-on gave to an account, and may take again. Others stay by hand."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="provided_roles")
+    role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "role"], name="provided_role_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role_id} of {self.user_id}"
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def live(self) -> InvitationQuerySet:
+        """Return invitations that may be accepted now, by the database's clock."""
+        return self.filter(expires_at__gt=Now(), accepted_at=None, revoked_at=None)
+
+    def visible_to(self, actor: Actor) -> InvitationQuerySet:
+        return self if actor.can("accounts.view") else self.none()
+
+
+class Invitation(BaseModel):
+    """An account that a person may make for themself, once, by a link. Its digest alone is kept."""
+
+    username = models.CharField(max_length=150)
+    email = models.EmailField(blank=True, default="")
+    roles = models.ManyToManyField(Role, related_name="+")
+    digest = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField()
+    invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    account = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    accepted_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = InvitationQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.username
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from accounts import revocation
 from accounts.audit import audit
-from accounts.models import Role, User
+from accounts.models import ProvidedRole, Role, User
 from events.publishing import publish
 from orchestrator.refusals import Conflict, Invalid
 
@@ -32,6 +32,7 @@ def create_user(
     email: str = "",
     password: str = "",
     kind: User.Kind = User.Kind.PERSON,
+    source: str = "",
 ) -> User:
     """Make an account. A person without a password cannot sign in until one is set.
 
@@ -61,16 +62,28 @@ def create_user(
             "user.created",
             f"user:{user.pk}",
             user.username,
-            data={"kind": kind, "roles": [role.name for role in roles]},
+            data={
+                "kind": kind,
+                "roles": [role.name for role in roles],
+                **({"source": source} if source else {}),
+            },
         )
         publish("user.created", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
     return user
 
 
 def set_roles(
-    actor: Actor, user: User, roles: Sequence[Role], *, running_vms: str = "keep"
+    actor: Actor,
+    user: User,
+    roles: Sequence[Role],
+    *,
+    running_vms: str = "keep",
+    source: str = "",
 ) -> None:
-    """Give `user` exactly these roles. Roles taken away act at once, as a revocation does."""
+    """Give `user` exactly these roles. Roles taken away act at once, as a revocation does.
+
+    `source` tells the audit trail what decided, when it was no person.
+    """
     revocation.check_choice(running_vms)
     actor.require("accounts.manage")
     with transaction.atomic():
@@ -81,6 +94,7 @@ def set_roles(
         if before.keys() == after.keys():
             return
         locked.groups.set(after)
+        ProvidedRole.objects.filter(user=locked).exclude(role__group__in=after).delete()
         _keep_an_administrator()
         hits = [
             hit
@@ -100,6 +114,7 @@ def set_roles(
                 "before": sorted(role.name for role in before.values()),
                 "after": sorted(role.name for role in after.values()),
                 "hit": [str(hit) for hit in hits],
+                **({"source": source} if source else {}),
             },
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,6 +74,40 @@ class Env(FileAwareEnv):
         if value and not value.startswith(("http://", "https://")):
             raise ImproperlyConfigured(f"{name} must begin with http:// or https://.")
         return value
+
+    def issuer(self, name: str, default: str) -> str:
+        """Return the issuer of an OpenID provider, compared for equality; empty when not set."""
+        value = self.str(name, default)
+        try:
+            parts = urlsplit(value)
+            near = parts.hostname == "localhost" or ip_address(parts.hostname or "").is_private
+        except ValueError:
+            near = False
+        if (
+            value
+            and not (parts.scheme == "https" and parts.hostname)
+            and not (parts.scheme == "http" and near)
+        ):
+            raise ImproperlyConfigured(
+                f"{name} must begin with https://; http:// only with a private address in it."
+            )
+        return value
+
+    def names_by_key(self, name: str) -> dict[str, list[str]]:
+        """Return a JSON object whose values are names or lists of names, as lists."""
+        text = self.str(name, "{}")
+        try:
+            given = {
+                key: [value] if isinstance(value, str) else list(value)
+                for key, value in json.loads(text).items()
+            }
+        except (ValueError, AttributeError, TypeError):
+            given = {"": [None]}
+        if not all(isinstance(one, str) for names in given.values() for one in names):
+            raise ImproperlyConfigured(
+                f'{name} must be a JSON object such as {{"admins": "Administrator"}}.'
+            )
+        return given
 
     def folder(self, name: str, default: Path) -> Path:
         """Return a folder that can be written to; made for its owner alone if it is not there."""

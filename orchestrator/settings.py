@@ -49,6 +49,26 @@ try:
     WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
     WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
 
+    # Signing in
+    OIDC_ISSUER: str = env.issuer("OIDC_ISSUER", "")
+    OIDC_CLIENT_ID: str = env.str("OIDC_CLIENT_ID", "")
+    OIDC_CLIENT_SECRET: str = env.str("OIDC_CLIENT_SECRET", "")
+    OIDC_NAME: str = env.str("OIDC_NAME", "single sign-on")
+    OIDC_SCOPES: list[str] = env.list("OIDC_SCOPES", ["openid", "profile", "email"])
+    OIDC_GROUPS_CLAIM: str = env.str("OIDC_GROUPS_CLAIM", "groups")
+    OIDC_ROLES: dict[str, list[str]] = env.names_by_key("OIDC_ROLES")
+    OIDC_ALLOW_UNKNOWN: bool = env.bool("OIDC_ALLOW_UNKNOWN", False)
+    OIDC_LINK_BY_EMAIL: bool = env.bool("OIDC_LINK_BY_EMAIL", False)
+    OIDC_SECOND_FACTOR: list[str] = env.list("OIDC_SECOND_FACTOR", [])
+    if OIDC_ISSUER and not OIDC_CLIENT_ID:
+        raise ImproperlyConfigured("OIDC_CLIENT_ID must be set when OIDC_ISSUER is set.")
+    REAUTHENTICATION_SECONDS: int = env.positive("REAUTHENTICATION_SECONDS", 900)
+    SIGN_IN_TRIES: int = env.positive("SIGN_IN_TRIES", 5)
+    SIGN_IN_WAIT_SECONDS: int = env.positive("SIGN_IN_WAIT_SECONDS", 300)
+    INVITATION_HOURS: int = env.positive("INVITATION_HOURS", 72)
+    EMAIL_URL: str = env.str("EMAIL_URL", "")
+    EMAIL_FROM: str = env.str("EMAIL_FROM", "orchestrator@localhost")
+
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
@@ -124,6 +144,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "orchestrator.db",
     "orchestrator.api",
     "orchestrator.web",
@@ -227,7 +249,33 @@ ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
 ACCOUNT_SESSION_REMEMBER = True
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
 MFA_PASSKEY_LOGIN_ENABLED = True
-ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": f"{2 * SIGN_IN_TRIES}/m/ip,{SIGN_IN_TRIES}/{SIGN_IN_WAIT_SECONDS}s/key",
+}
+ACCOUNT_REAUTHENTICATION_TIMEOUT = REAUTHENTICATION_SECONDS
+SOCIALACCOUNT_ADAPTER = "accounts.sso.adapter.SocialAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "APPS": [
+            {
+                "provider_id": "sso",
+                "name": OIDC_NAME,
+                "client_id": OIDC_CLIENT_ID,
+                "secret": OIDC_CLIENT_SECRET,
+                "settings": {
+                    "server_url": OIDC_ISSUER.rstrip("/"),
+                    "oauth_pkce_enabled": True,
+                    "scope": OIDC_SCOPES,
+                },
+            }
+        ]
+        if OIDC_ISSUER
+        else []
+    }
+}
 EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
 # Security -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import hosts.api
 import jobs.api
 import orchestrator.api.urls
 import vms.api.urls
+from accounts.sso import views as sso
 from orchestrator.api.pages import DocsPage
 from orchestrator.web import errors, health
 
@@ -61,6 +62,8 @@ allauth_urls = [
         "2fa/webauthn/keys/<int:pk>/remove/", webauthn.remove_webauthn, name="mfa_remove_webauthn"
     ),
     path("2fa/webauthn/keys/<int:pk>/edit/", webauthn.edit_webauthn, name="mfa_edit_webauthn"),
+    path("sso/login/", sso.login, name="sso_login"),
+    path("sso/callback/", sso.callback, name="sso_callback"),
     path("sessions/", sessions.list_usersessions, name="usersessions_list"),
 ]
 

@@ -33,7 +33,7 @@ COLUMNS = (
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger.
-ELSEWHERE = ("account_", "mfa_", "usersessions_")
+ELSEWHERE = ("account_", "mfa_", "sso_", "usersessions_")
 # The noun that a route's id names: the first prefix of its name in this list.
 NOUNS = {
     "api:user": "user",

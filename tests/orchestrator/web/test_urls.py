@@ -12,7 +12,7 @@ from orchestrator.urls import allauth_urls
 if TYPE_CHECKING:
     from django.test import Client
 
-OPEN = {"account_login", "account_inactive"}
+OPEN = {"account_login", "account_inactive", "sso_login", "sso_callback"}
 TO_LOGIN = {
     pattern.name: reverse(
         pattern.name, kwargs={"pk": 1} if "<int:pk>" in str(pattern.pattern) else {}
