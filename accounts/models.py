@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
+from django.utils.crypto import salted_hmac
 
 from events.models import SealedModel
 from orchestrator.db.ids import uuid7
@@ -26,6 +27,8 @@ class User(AbstractUser):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
+    # Part of what a session is valid for: one more ends all that began before.
+    session_epoch = models.PositiveIntegerField(default=0)
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -38,6 +41,15 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.username
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """As Django's, which changes with the password; this one also with the epoch."""
+        return salted_hmac(
+            "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash",
+            f"{self.password}{self.session_epoch or ''}",
+            secret=secret,
+            algorithm="sha256",
+        ).hexdigest()
 
 
 class RoleQuerySet(models.QuerySet["Role"]):

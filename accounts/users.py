@@ -149,7 +149,9 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
         if locked.is_active == active:
             return
         locked.is_active = active
-        locked.save(update_fields=["is_active"])
+        if not active:
+            locked.session_epoch += 1  # or its sessions would live again with the account
+        locked.save(update_fields=["is_active", "session_epoch"])
         hits = []
         if not active:
             _keep_an_administrator()
@@ -163,6 +165,21 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
             data={"hit": [str(hit) for hit in hits]},
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+
+
+def require_second_factor(actor: Actor, role: Role, required: bool) -> None:
+    """Let in nobody who holds `role` without a second factor, or no longer ask for it.
+
+    It counts with the next request of each member. Raises `Forbidden`.
+    """
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        actor.take()
+        actor.require("accounts.manage")
+        Role.objects.filter(pk=role.pk).update(requires_second_factor=required)
+        data = {"before": role.requires_second_factor, "after": required}
+        audit(actor, "role.second_factor_set", f"role:{role.pk}", role.name, data=data)
+        publish("role.changed", f"role:{role.pk}", {"name": role.name}, permission="accounts.view")
 
 
 def _keep_an_administrator() -> None:

@@ -15,6 +15,7 @@ from django.utils.crypto import constant_time_compare
 from accounts.actors import Actor
 from accounts.models import ApiToken, Role, User
 from accounts.permissions import PERMISSIONS
+from accounts.signin.assurance import has_second_factor
 from accounts.tokens import find_live
 from events.stream import Viewer
 from orchestrator.web.wire import header
@@ -62,10 +63,13 @@ class Viewers:
         }
         sessions = _live_sessions({viewer.session for viewer in viewers if viewer.session})
         granted: dict[UUID, set[str]] = defaultdict(set)
-        for user_id, codes in Role.objects.filter(group__user__in=user_ids).values_list(
-            "group__user", "permissions"
+        strict = set()  # whose roles ask for a second factor
+        for user_id, codes, is_strict in Role.objects.filter(group__user__in=user_ids).values_list(
+            "group__user", "permissions", "requires_second_factor"
         ):
             granted[user_id].update(codes)
+            if is_strict:
+                strict.add(user_id)
         live = {}
         for viewer in viewers:
             user = users.get(viewer.user_id)
@@ -77,6 +81,8 @@ class Viewers:
                 # A changed password ends the sessions that were made with the old one.
                 and constant_time_compare(viewer.session_hash, user.get_session_auth_hash())
             ):
+                continue
+            if not viewer.token_id and user.pk in strict and not viewer.second_factor:
                 continue
             actor = Actor(user, token)
             live[viewer] = frozenset(
@@ -106,6 +112,7 @@ def _by_session(cookies: str) -> Viewer | None:
         frozenset(),
         session=morsel.value,
         session_hash=stored.get(HASH_SESSION_KEY, ""),
+        second_factor=has_second_factor(stored),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from allauth.mfa.utils import is_mfa_enabled
+from allauth.socialaccount.models import SocialAccount
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 from django.shortcuts import get_object_or_404
@@ -24,6 +26,7 @@ from accounts.forms import (
 )
 from accounts.models import ApiToken, AuditEvent, AuditMark, Role, User
 from accounts.permissions import PERMISSIONS
+from accounts.signin import locks, sessions
 from events.models import Sequence
 from orchestrator.refusals import Invalid
 from orchestrator.web import names, pages
@@ -177,8 +180,13 @@ def _user(request: PageRequest, id: UUID) -> User:
 def user_page(request: PageRequest, id: UUID) -> HttpResponse:
     """Show one account: roles, tokens, and what it did last."""
     user = _user(request, id)
+    wait = locks.wait_of(user.username)
     context = {
         "account": user,
+        "sessions": sessions.sessions_of(request.actor, user, request.session.session_key),
+        "second_factor": is_mfa_enabled(user),
+        "linked": SocialAccount.objects.filter(user=user).exists(),
+        "locked": locks.in_words(wait) if wait else "",
         "roles": Role.objects.of(user.pk).select_related("group"),
         "tokens": _tokens(request).filter(user=user).order_by("-pk")[:20],
         "acts": AuditEvent.objects.visible_to(request.actor)

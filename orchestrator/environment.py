@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+import dj_email_url
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
@@ -132,6 +133,20 @@ class Env(FileAwareEnv):
             raise ImproperlyConfigured(f"{name} must look like udp://host:514 or tcp://host:601.")
         return value
 
+    def mail(self, name: str, default: str) -> str:
+        """Return the URL of a mail server; empty when not set."""
+        value = self.str(name, default)
+        try:
+            known = mail_of(value)
+        except (ValueError, KeyError):
+            known = {}
+        if value and not known.get("EMAIL_HOST"):
+            # The URL itself may hold a password: it is not repeated.
+            raise ImproperlyConfigured(
+                f"{name} must look like smtp+tls://user:password@host:587 or smtp://host:25."
+            )
+        return value
+
     def redis(self, name: str, default: str) -> str:
         """Return the URL of a Redis server."""
         value = self.str(name, default)
@@ -166,6 +181,15 @@ class Env(FileAwareEnv):
         if unknown := given.keys() - default.keys():
             raise ImproperlyConfigured(f"{name} has no weight named {', '.join(sorted(unknown))}.")
         return default | given
+
+
+def mail_of(url: str) -> dict[str, Any]:
+    """Return Django's settings for the mail server at the URL of `EMAIL_URL`; none without one."""
+    if not url:
+        return {}
+    found = dj_email_url.parse(url)
+    names = ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS", "USE_SSL")
+    return {f"EMAIL_{name}": found[f"EMAIL_{name}"] for name in names}
 
 
 def embedded_secret(folder: Path, name: str, embedded: bool) -> str:

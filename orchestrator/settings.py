@@ -19,6 +19,7 @@ from orchestrator.environment import (
     Env,
     database_of,
     embedded_secret,
+    mail_of,
     postgres_pool,
     sqlite_options,
 )
@@ -65,8 +66,8 @@ try:
     REAUTHENTICATION_SECONDS: int = env.positive("REAUTHENTICATION_SECONDS", 900)
     SIGN_IN_TRIES: int = env.positive("SIGN_IN_TRIES", 5)
     SIGN_IN_WAIT_SECONDS: int = env.positive("SIGN_IN_WAIT_SECONDS", 300)
-    INVITATION_HOURS: int = env.positive("INVITATION_HOURS", 72)
-    EMAIL_URL: str = env.str("EMAIL_URL", "")
+    LINK_HOURS: int = env.positive("LINK_HOURS", 24)
+    EMAIL_URL: str = env.mail("EMAIL_URL", "")
     EMAIL_FROM: str = env.str("EMAIL_FROM", "orchestrator@localhost")
 
     # Jobs. Seconds.
@@ -174,6 +175,8 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "orchestrator.web.middleware.StoreAwayMiddleware",
     "accounts.middleware.ActorMiddleware",
+    "accounts.signin.middleware.LastSeenMiddleware",
+    "accounts.signin.middleware.AssuranceMiddleware",
 ]
 
 ROOT_URLCONF = "orchestrator.urls"
@@ -276,7 +279,13 @@ SOCIALACCOUNT_PROVIDERS = {
         else []
     }
 }
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Orchestrator: "
+ACCOUNT_FORMS = {"reset_password": "accounts.signin.forms.ForgottenForm"}
+PASSWORD_RESET_TIMEOUT = LINK_HOURS * 3600
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = EMAIL_FROM
+globals().update(mail_of(EMAIL_URL))
 
 # Security -----------------------------------------------------------------------------------
 

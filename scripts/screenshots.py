@@ -254,7 +254,7 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "account": "/account/",
         "password": "/accounts/password/change/",
         "two-factor": "/accounts/2fa/",
-        "sessions": "/accounts/sessions/",
+        "sessions": "/account/sessions/",
         "sign-out": "/accounts/logout/",
         "missing": "/vms/00000000-0000-7000-8000-000000000000/",
         "nothing-found": "/vms/?q=nothing-like-this",

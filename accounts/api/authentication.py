@@ -15,6 +15,8 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from accounts.actors import Actor
 from accounts.audit import audit
 from accounts.models import User
+from accounts.signin import assurance
+from accounts.signin.dangerous import is_dangerous
 from accounts.tokens import LAST_USE_SECONDS, find_live, note_use
 
 if TYPE_CHECKING:
@@ -61,7 +63,16 @@ class SessionAuthentication(authentication.SessionAuthentication):
             return None
         self.enforce_csrf(request)
         _introduce(request, user, None)
+        self.assure(request._request, user)
         return user, None
+
+    def assure(self, request: HttpRequest, user: User) -> None:
+        """Raise `Forbidden` for a session that is not sure enough of who sits there."""
+        session = request.session
+        if not assurance.has_second_factor(session) and assurance.needs_second_factor(user):
+            raise assurance.second_factor_required()
+        if is_dangerous(request) and not assurance.is_fresh(session):
+            raise assurance.reauthentication_required()
 
     def enforce_csrf(self, request: Request) -> None:
         try:

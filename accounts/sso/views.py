@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from allauth.core.internal import ratelimit
 from django.conf import settings
 from django.http import Http404
 from django.shortcuts import render
@@ -26,6 +27,8 @@ def login(request: HttpRequest) -> HttpResponse:
     not allow, and which further addresses a provider sends people to is not known here.
     """
     _need_provider()
+    if limited := ratelimit.consume_or_429(request, app="allauth.account", action="login"):
+        return limited
     answer: HttpResponse = LoginView.adapter_view(SsoAdapter(request))(request)
     if answer.status_code == HTTPStatus.FOUND:
         context = {"url": answer["Location"], "name": settings.OIDC_NAME}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from html import unescape
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from allauth.socialaccount.models import SocialApp
 
+from accounts.actors import Actor
 from accounts.models import AuditEvent, ProvidedRole, Role, User
+from accounts.sso.provider import SsoProvider
+from accounts.users import require_second_factor
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, running_provider
 
 if TYPE_CHECKING:
@@ -24,6 +29,13 @@ ROLES = {"pool-admins": ["Administrator"], "makers": ["Developer"]}
 def provider() -> Iterator[Provider]:
     with running_provider() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _own_counts(settings: Any) -> None:
+    """Count tries in this test alone."""
+    backend = "django.core.cache.backends.locmem.LocMemCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": uuid4().hex}}
 
 
 @pytest.fixture
@@ -238,3 +250,49 @@ def test_without_a_provider_there_is_no_button(client, settings):
     configure(settings, "http://127.0.0.1:1")
     assert b"Sign in with Keycloak" in client.get("/accounts/login/").content
     assert client.get("/accounts/sso/login/").status_code == 405
+
+
+def test_the_provider_may_vouch_for_a_second_factor_and_for_a_fresh_proof(
+    configured, browser, settings, alice
+):
+    settings.OIDC_SECOND_FACTOR = ["mfa", "https://example.com/strong"]
+    require_second_factor(Actor(alice), Role.objects.get(group__name="Developer"), True)
+    person = {"sub": "u-9", "preferred_username": "vera", "groups": ["makers"]}
+    for more, wanted in [
+        ({}, "/account/second-factor/"),
+        ({"amr": ["pwd"], "acr": "weak"}, "/account/second-factor/"),
+        ({"amr": ["pwd", "mfa"]}, "/account/"),
+        ({"acr": "https://example.com/strong"}, "/account/"),
+    ]:
+        configured.is_about(**person, **more)
+        browser.cookies.clear()
+        assert browser.sign_in(next="/account/").url.path == wanted, more
+    # Signed in at the provider since an hour: that is no proof for what is dangerous.
+    settings.OIDC_SECOND_FACTOR = ["mfa"]
+    configured.is_about(**person, amr=["mfa"], auth_age=3600)
+    browser.cookies.clear()
+    browser.sign_in()
+    answer = browser.get("/tokens/new/")
+    assert answer.url.path == "/account/confirm/"
+    assert "Confirm with Keycloak" in answer.text
+    body = {"name": "x", "scopes": ["read"]}
+    headers = {"X-CSRFToken": browser.cookies["csrftoken"]}
+    answer = browser.post("/api/v2/tokens/", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "reauthentication_required")
+    # The provider is told to ask again; one that does not is not believed.
+    form = {"afresh": "1", "next": "/tokens/new/"}
+    answer = browser.sign_in("/account/confirm/", **form)
+    assert (answer.status_code, "did not ask again" in answer.text) == (403, True)
+    assert (configured.asked()["prompt"], configured.asked()["max_age"]) == ("login", "0")
+    configured.is_about(**person, amr=["mfa"])
+    assert browser.sign_in("/account/confirm/", **form).url.path == "/tokens/new/"
+
+
+def test_another_provider_with_the_same_subjects_knows_other_people(settings, rf):
+    configure(settings, "http://127.0.0.1:1")
+    provider = SsoProvider(rf.get("/"), SocialApp(provider="openid_connect", name="Keycloak"))
+    claims = {"id_token": {"sub": "u-1"}}
+    uid = provider.extract_uid(claims)
+    assert provider.extract_uid(claims) == uid
+    settings.OIDC_ISSUER = "http://127.0.0.1:2"
+    assert provider.extract_uid(claims) != uid

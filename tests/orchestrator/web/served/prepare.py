@@ -31,6 +31,8 @@ CAST = {
     "carol": "Operator",
     "dave": "Developer",
     "erin": "Developer",
+    "frank": "Developer",
+    "grace": "Auditor",
 }
 
 

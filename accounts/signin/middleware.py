@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from allauth.account.adapter import get_adapter
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from accounts.signin import assurance, sessions
+from accounts.signin.dangerous import is_dangerous
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+# What somebody without the second factor may still do: get it, or leave.
+FREE = ("mfa_", "sso_", "healthz", "readyz")
+FREE_NAMES = {
+    "account_login",
+    "account_logout",
+    "account_reauthenticate",
+    "accounts:second-factor",
+    "accounts:confirm",
+}
+
+
+class LastSeenMiddleware:
+    """Notes, at most once a minute, when and from where a session was used last."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.session.session_key and request.user.is_authenticated:
+            sessions.note_use(request)
+        return self.get_response(request)
+
+
+class AssuranceMiddleware:
+    """Asks a session of the console for a second factor, or a fresh proof, before a page.
+
+    The API asks by itself, once it knows whether a token or a session calls.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
+        match = request.resolver_match
+        name = match.view_name if match else ""
+        if request.path.startswith("/api/") or not request.user.is_authenticated:
+            return None
+        is_free = name.startswith(FREE) or name in FREE_NAMES
+        if (
+            not is_free
+            and not assurance.has_second_factor(request.session)
+            and assurance.needs_second_factor(request.user)
+        ):
+            return _to(request, reverse("accounts:second-factor"))
+        if is_dangerous(request) and not _is_fresh_enough(request):
+            return _to(request, where_to_prove(request))
+        return None
+
+
+def where_to_prove(request: HttpRequest) -> str:
+    """Return the page where the person can prove who they are, by what they have."""
+    methods = get_adapter(request).get_reauthentication_methods(request.user)
+    return methods[0]["url"] if methods else reverse("accounts:confirm")
+
+
+def _is_fresh_enough(request: HttpRequest) -> bool:
+    """Return whether the proof is fresh. A form is shown only if there is time to fill it in.
+
+    So nothing that was typed is lost, and nothing of it (a password) has to be kept meanwhile.
+    """
+    left = 0.5 if request.method in ("GET", "HEAD") else 1.0
+    return assurance.is_fresh(request.session, settings.REAUTHENTICATION_SECONDS * left)
+
+
+def _to(request: HttpRequest, url: str) -> HttpResponse:
+    """Send the browser to `url`, and from there back to where it is."""
+    htmx = getattr(request, "htmx", None)
+    came_from = request.get_full_path()
+    if htmx:
+        came_from = htmx.current_url_abs_path or "/"
+    elif request.method not in ("GET", "HEAD"):
+        came_from = request.path
+    url = f"{url}?{urlencode({'next': came_from})}"
+    if htmx:
+        return HttpResponse(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": url})
+    return HttpResponseRedirect(url)
