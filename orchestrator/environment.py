@@ -94,21 +94,19 @@ class Env(FileAwareEnv):
             )
         return value
 
-    def names_by_key(self, name: str) -> dict[str, list[str]]:
+    def names_by_key(self, name: str, default: dict[str, list[str]]) -> dict[str, list[str]]:
         """Return a JSON object whose values are names or lists of names, as lists."""
-        text = self.str(name, "{}")
         try:
-            given = {
-                key: [value] if isinstance(value, str) else list(value)
-                for key, value in json.loads(text).items()
-            }
-        except (ValueError, AttributeError, TypeError):
-            given = {"": [None]}
-        if not all(isinstance(one, str) for names in given.values() for one in names):
-            raise ImproperlyConfigured(
-                f'{name} must be a JSON object such as {{"admins": "Administrator"}}.'
-            )
-        return given
+            found = json.loads(self.str(name, "") or json.dumps(default))
+            named = {key: [one] if isinstance(one, str) else one for key, one in found.items()}
+        except (ValueError, AttributeError):
+            named = {"": None}
+        for names in named.values():
+            if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+                raise ImproperlyConfigured(
+                    f'{name} must be a JSON object such as {{"admins": "Administrator"}}.'
+                )
+        return named
 
     def folder(self, name: str, default: Path) -> Path:
         """Return a folder that can be written to; made for its owner alone if it is not there."""

@@ -57,7 +57,7 @@ try:
     OIDC_NAME: str = env.str("OIDC_NAME", "single sign-on")
     OIDC_SCOPES: list[str] = env.list("OIDC_SCOPES", ["openid", "profile", "email"])
     OIDC_GROUPS_CLAIM: str = env.str("OIDC_GROUPS_CLAIM", "groups")
-    OIDC_ROLES: dict[str, list[str]] = env.names_by_key("OIDC_ROLES")
+    OIDC_ROLES: dict[str, list[str]] = env.names_by_key("OIDC_ROLES", {})
     OIDC_ALLOW_UNKNOWN: bool = env.bool("OIDC_ALLOW_UNKNOWN", False)
     OIDC_LINK_BY_EMAIL: bool = env.bool("OIDC_LINK_BY_EMAIL", False)
     OIDC_SECOND_FACTOR: list[str] = env.list("OIDC_SECOND_FACTOR", [])
