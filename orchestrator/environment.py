@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
-import dj_email_url
+import dj_email_url  # type: ignore[import-untyped]
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
@@ -138,7 +138,7 @@ class Env(FileAwareEnv):
             known = mail_of(value)
         except (ValueError, KeyError):
             known = {}
-        if value and not known.get("EMAIL_HOST"):
+        if value and (not known.get("EMAIL_HOST") or not urlsplit(value).hostname):
             # The URL itself may hold a password: it is not repeated.
             raise ImproperlyConfigured(
                 f"{name} must look like smtp+tls://user:password@host:587 or smtp://host:25."

@@ -99,6 +99,7 @@ def _just_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
         session = client.session
         session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
         session["account_authentication_methods_user"] = str(user.pk)
+        session["orchestrator_seen_at"] = time.time()
         session.save()
 
     monkeypatch.setattr(Client, "force_login", sign_in)

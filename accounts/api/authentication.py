@@ -62,14 +62,13 @@ class SessionAuthentication(authentication.SessionAuthentication):
         if not user.is_active or user.kind != User.Kind.PERSON:
             return None
         self.enforce_csrf(request)
-        _introduce(request, user, None)
-        self.assure(request._request, user)
+        self.assure(request._request, _introduce(request, user, None))
         return user, None
 
-    def assure(self, request: HttpRequest, user: User) -> None:
+    def assure(self, request: HttpRequest, actor: Actor) -> None:
         """Raise `Forbidden` for a session that is not sure enough of who sits there."""
         session = request.session
-        if not assurance.has_second_factor(session) and assurance.needs_second_factor(user):
+        if not assurance.has_second_factor(session) and actor.needs_second_factor:
             raise assurance.second_factor_required()
         if is_dangerous(request) and not assurance.is_fresh(session):
             raise assurance.reauthentication_required()

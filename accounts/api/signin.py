@@ -14,6 +14,7 @@ from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.models import Invitation, User
 from accounts.signin import links, locks, mail, sessions
 from orchestrator.api.references import resolve
+from orchestrator.api.serializers import Output
 from orchestrator.api.views import ApiView, Lists, Posts, Shows
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class _OfUser(ApiView):
     tag = "users"
     model = User
-    output = serializers.SignInOutput
+    output: type[Output] = serializers.SignInOutput
 
     def rows(self) -> QuerySet[User]:
         return users_visible_to(self.actor).filter(kind=User.Kind.PERSON)

@@ -11,7 +11,6 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 
-from accounts.models import Role
 from orchestrator.refusals import Forbidden
 
 if TYPE_CHECKING:
@@ -52,11 +51,6 @@ def has_second_factor(session: Mapping[str, Any]) -> bool:
     return bool(session.get(SECOND_FACTOR)) or any(
         record.get("method") == "mfa" for record in _records(session)
     )
-
-
-def needs_second_factor(user: User) -> bool:
-    """Return whether one of the account's roles asks for a second factor."""
-    return Role.objects.of(user.pk).filter(requires_second_factor=True).exists()
 
 
 def is_fresh(session: Mapping[str, Any], seconds: float | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from allauth.account.forms import ResetPasswordForm
 from django import forms
@@ -10,12 +10,11 @@ from django import forms
 from accounts.forms import RolesField
 from accounts.models import User
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-
-class ForgottenForm(ResetPasswordForm):  # type: ignore[misc]
+class ForgottenForm(ResetPasswordForm):
     """Whoever forgot a password; nobody else gets one by mail."""
+
+    users: list[User]
 
     def clean_email(self) -> str:
         email: str = super().clean_email()
@@ -41,7 +40,7 @@ class _NewPassword(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
-    def clean(self) -> Mapping[str, Any]:
+    def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
         if data.get("password") != data.pop("again", None):
             self.add_error("again", "The two differ.")

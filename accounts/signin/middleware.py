@@ -61,7 +61,7 @@ class AssuranceMiddleware:
         if (
             not is_free
             and not assurance.has_second_factor(request.session)
-            and assurance.needs_second_factor(request.user)
+            and request.actor.needs_second_factor  # type: ignore[attr-defined]
         ):
             return _to(request, reverse("accounts:second-factor"))
         if is_dangerous(request) and not _is_fresh_enough(request):

@@ -46,6 +46,7 @@ class Opened:
 
 def remember(request: HttpRequest, user: User, method: str) -> None:
     """Keep how the session of this request was begun."""
+    request.session[NOTED] = time.time()
     UserSession.objects.filter(session_key=request.session.session_key, user=user).update(
         data={"id": str(uuid7()), "method": method}
     )

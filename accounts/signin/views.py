@@ -171,5 +171,5 @@ def accept(request: HttpRequest) -> HttpResponse:
         del request.session[INVITATION]
         messages.success(request, f"The account “{invitation.username}” is there. Sign in.")
         return HttpResponseRedirect(reverse("account_login"))
-    context = {"form": form, "invitation": invitation}
-    return render(request, "account/accept.html", context, status=pages.status_of(form))
+    shown = {"form": form, "invitation": invitation}
+    return render(request, "account/accept.html", shown, status=pages.status_of(form))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -41,23 +40,20 @@ class Session(requests.Session):
         self.trust_env = False
         for scheme in ("https://", "http://"):
             self.mount(scheme, _Guarded())
-        self.request = partial(  # type: ignore[method-assign]
-            self._bounded, timeout=app_settings.REQUESTS_TIMEOUT, allow_redirects=False
-        )
 
-    def _bounded(self, *args: Any, **options: Any) -> requests.Response:
-        options["stream"] = True
-        answer = super().request(*args, **options)
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        options |= {
+            "stream": True,
+            "timeout": app_settings.REQUESTS_TIMEOUT,
+            "allow_redirects": False,
+        }
+        answer = super().send(request, **options)
         body = answer.raw.read(MAXIMUM_BYTES + 1, decode_content=True)
         answer.close()
         if len(body) > MAXIMUM_BYTES:
             raise requests.ConnectionError("the answer is too long")
         answer._content = body
-        answer._content_consumed = True  # type: ignore[attr-defined]
         return answer
-
-    def get(self, url: Any, **options: Any) -> requests.Response:
-        return self.request("GET", url, **options)
 
 
 def read_json(answer: requests.Response) -> Mapping[str, Any]:

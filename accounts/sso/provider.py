@@ -118,7 +118,7 @@ class SsoProvider(OpenIDConnectProvider):
             kwargs["next_url"] = url
         return kwargs
 
-    def redirect(self, request: HttpRequest, process: str, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+    def redirect(self, request: HttpRequest, process: str, **kwargs: Any) -> HttpResponse:
         nonce = secrets.token_urlsafe(32)
         parameters = {"nonce": nonce}
         if kwargs.get("afresh"):
@@ -152,5 +152,5 @@ class CallbackView(OAuth2CallbackView):
 
     def _get_state(self, request: HttpRequest, provider: Any) -> Any:
         state, answer = super()._get_state(request, provider)
-        self.adapter.state = state or {}  # type: ignore[attr-defined]
+        self.adapter.state = state or {}
         return state, answer
