@@ -31,6 +31,7 @@ urlpatterns = [
     path("users/<uuid:id>/active/", views.user_active, name="user-active"),
     path("users/<uuid:id>/sign-out/", people.sign_out, name="user-sign-out"),
     path("users/<uuid:id>/unlock/", people.unlock, name="user-unlock"),
+    path("users/<uuid:id>/remove-factors/", people.remove_factors, name="user-remove-factors"),
     path("users/<uuid:id>/reset-password/", people.reset_password, name="user-reset-password"),
     path("roles/", views.role_list, name="roles"),
     path("roles/new/", role_views.new, name="role-create"),

@@ -12,7 +12,7 @@ from accounts import invitations
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.models import Invitation, User
-from accounts.signin import links, locks, mail, sessions
+from accounts.signin import factors, links, locks, mail, sessions
 from orchestrator.api.references import resolve
 from orchestrator.api.serializers import Output
 from orchestrator.api.views import ApiView, Lists, Posts, Shows
@@ -86,6 +86,19 @@ class Unlock(_Acts):
     def perform(self, data: dict[str, Any]) -> User:
         user: User = self.target()
         locks.lift(self.actor, user)
+        return user
+
+
+class RemoveFactors(_Acts):
+    permission = "accounts.manage"
+    docs = {
+        "POST": "Remove the second factors of somebody who lost them, and end their sessions. A "
+        "password alone lets them in until they set up new ones."
+    }
+
+    def perform(self, data: dict[str, Any]) -> User:
+        user: User = self.target()
+        factors.remove_all(self.actor, user)
         return user
 
 

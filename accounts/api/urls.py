@@ -19,6 +19,7 @@ urlpatterns = [
     route("users/<uuid:id>/sessions/<uuid:session>/end/", signin.SessionEnd, "user-session-end"),
     route("users/<uuid:id>/sign-out/", signin.SignOut, "user-sign-out"),
     route("users/<uuid:id>/unlock/", signin.Unlock, "user-unlock"),
+    route("users/<uuid:id>/remove-factors/", signin.RemoveFactors, "user-remove-factors"),
     route("users/<uuid:id>/reset-password/", signin.ResetPassword, "user-reset-password"),
     route("invitations/", signin.InvitationList, "invitations"),
     route("invitations/<uuid:id>/", signin.InvitationItem, "invitation"),

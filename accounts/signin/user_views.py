@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import invitations
 from accounts.api.querysets import users_visible_to
 from accounts.models import Invitation, User
-from accounts.signin import links, locks, mail, sessions
+from accounts.signin import factors, links, locks, mail, sessions
 from accounts.signin.forms import InvitationForm
 from orchestrator.web import pages
 
@@ -65,6 +65,31 @@ def unlock(request: PageRequest, id: UUID) -> HttpResponse:
     locks.lift(request.actor, user)
     url = reverse("accounts:user", args=[user.pk])
     return pages.done(request, url, f"“{user.username}” may try again.")
+
+
+@pages.page
+@form_view
+def remove_factors(request: PageRequest, id: UUID) -> HttpResponse:
+    """Remove the second factors of somebody who lost them."""
+    request.actor.require("accounts.manage")
+    user = _user(request, id)
+
+    def act(_: dict[str, Any]) -> bool:
+        factors.remove_all(request.actor, user)
+        return True
+
+    return pages.dialog(
+        request,
+        "accounts/confirm.html",
+        forms.Form(pages.posted(request)),
+        act,
+        back=reverse("accounts:user", args=[user.pk]),
+        told=f"“{user.username}” has no second factor any more.",
+        heading=f"Remove the second factors of {user.username}?",
+        explanation="For somebody who lost them: make sure that it is they who ask. Their sessions "
+        "end, and a password alone lets them in until they set up new ones.",
+        verb="Remove them",
+    )
 
 
 @pages.page

@@ -120,6 +120,25 @@ def test_who_has_one_but_did_not_use_it_is_asked_for_it(client, alice, bob):
     assert client.get("/vms/").status_code == 200
 
 
+def test_an_administrator_removes_what_somebody_lost(as_, alice, bob):
+    TOTP.activate(bob, SECRET)
+    theirs = Client()
+    theirs.force_login(bob)
+    path = f"/users/{bob.pk}/remove-factors/"
+    assert as_(bob).post(path).status_code == 403
+    admin = as_(alice)
+    assert b"Lost second factor" in admin.get(f"/users/{bob.pk}/").content
+    assert admin.post(path).status_code == 303
+    assert not bob.authenticator_set.exists()
+    assert theirs.get("/account/").status_code == 302
+    assert sign_in(theirs, "bob").url == "/"
+    api = f"/api/v2/users/{bob.pk}/remove-factors/"
+    assert admin.post(api, {}, "application/json").status_code == 409  # there is none
+    own = f"/api/v2/users/{alice.pk}/remove-factors/"
+    assert admin.post(own, {}, "application/json").status_code == 409
+    assert AuditEvent.objects.get(action="second_factor.reset").data == {"kinds": ["totp"]}
+
+
 def test_the_flag_is_an_administrators(as_, alice, bob, audrey):
     role = Role.objects.get(group__name="Developer")
     path = f"/roles/{role.pk}/second-factor/"

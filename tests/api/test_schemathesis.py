@@ -101,6 +101,8 @@ for _ in range(3):
     browser.force_login(dora, "allauth.account.auth_backends.AuthenticationBackend")
     UserSession.objects.create(user=dora, ip="127.0.0.1", user_agent="a browser",
         session_key=browser.session.session_key)
+from allauth.mfa.totp.internal.auth import TOTP
+TOTP.activate(User.objects.get(username="eve"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")
 """
 ENDS = "from events.models import Delivery; Delivery.objects.filter"
 
@@ -124,7 +126,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     ]
     make("service-accounts", username="ci", roles=["Developer"])
     carol = make("users", username="carol", roles=["Developer"])
-    dora = make("users", username="dora", roles=["Developer"])
+    dora, eve = (make("users", username=n, roles=["Developer"]) for n in ("dora", "eve"))
     team.product.manage("shell", "-c", SIGNED_IN)
     sessions = [one["id"] for one in ok(admin.get(f"/users/{dora}/sessions/"))["results"]]
     invited = [make("invitations", username=f"guest-{n}", roles=[]) for n in range(3)]
@@ -212,6 +214,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "grants.revoke": grants,
         "tokens.revoke": tokens,
         "users.sessions": [dora],
+        "users.remove-factors": [eve],
         "users.sessions.end.session": [f"{dora}/{session}" for session in sessions],
         "invitations.resend": invited[:1],
         "invitations.revoke": invited[1:2],
