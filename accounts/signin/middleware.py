@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
+# They answer without the store, so nobody is looked up for them.
+PROBES = ("healthz", "readyz")
 # What somebody without the second factor may still do: get it, or leave.
-FREE = ("mfa_", "sso_", "healthz", "readyz")
+FREE = ("mfa_", "sso_")
 FREE_NAMES = {
     "account_login",
     "account_logout",
@@ -35,9 +37,13 @@ class LastSeenMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.session.session_key and request.user.is_authenticated:
-            sessions.note_use(request)
         return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> None:
+        if _name(request) in PROBES or not request.session.session_key:
+            return
+        if request.user.is_authenticated:
+            sessions.note_use(request)
 
 
 class AssuranceMiddleware:
@@ -53,9 +59,10 @@ class AssuranceMiddleware:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
-        match = request.resolver_match
-        name = match.view_name if match else ""
-        if request.path.startswith("/api/") or not request.user.is_authenticated:
+        name = _name(request)
+        if name in PROBES or request.path.startswith("/api/"):
+            return None
+        if not request.user.is_authenticated:
             return None
         is_free = name.startswith(FREE) or name in FREE_NAMES
         if (
@@ -67,6 +74,11 @@ class AssuranceMiddleware:
         if is_dangerous(request) and not _is_fresh_enough(request):
             return _to(request, where_to_prove(request))
         return None
+
+
+def _name(request: HttpRequest) -> str:
+    match = request.resolver_match
+    return match.view_name if match else ""
 
 
 def where_to_prove(request: HttpRequest) -> str:
