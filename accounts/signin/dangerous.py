@@ -10,9 +10,11 @@ that add one are here.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from django.http import HttpRequest
 
 PAGES = frozenset(
@@ -62,24 +64,35 @@ API = frozenset(
         ("POST", "api:template-revoke"),
     }
 )
-BATCHES = ("jobs:new-batch", "api:batches")  # one verb over many: only deleting is dangerous
-DESTROYING = "vm.delete"
+CREDENTIALS = {"username", "password", "api_key", "tls_fingerprint"}
+
+
+def _deletes(body: Mapping[str, Any]) -> bool:
+    return body.get("verb") == "vm.delete"
+
+
+# Dangerous only with some bodies: most of what these do is everyday work.
+BY_BODY: dict[tuple[str, str], Callable[[Mapping[str, Any]], bool]] = {
+    ("POST", "jobs:new-batch"): _deletes,
+    ("POST", "api:batches"): _deletes,
+    ("PATCH", "api:host"): lambda body: bool(CREDENTIALS & body.keys()),
+}
 
 
 def is_dangerous(request: HttpRequest) -> bool:
     """Return whether the request is for something on the list. A GET shows the form for it."""
     match = request.resolver_match
-    name = match.view_name if match else ""
-    if name in BATCHES:
-        return request.method == "POST" and _verb(request) == DESTROYING
-    return name in PAGES or (request.method, name) in API
+    asked = (request.method or "", match.view_name if match else "")
+    if by_body := BY_BODY.get(asked):
+        return by_body(_body(request))
+    return asked[1] in PAGES or asked in API
 
 
-def _verb(request: HttpRequest) -> str:
+def _body(request: HttpRequest) -> Mapping[str, Any]:
     if request.content_type != "application/json":
-        return str(request.POST.get("verb", ""))
+        return request.POST
     try:
         body = json.loads(request.body)
     except ValueError:
-        return ""
-    return str(body.get("verb", "")) if isinstance(body, dict) else ""
+        return {}
+    return body if isinstance(body, dict) else {}
