@@ -118,9 +118,11 @@ def find(secret: str) -> Invitation:
     return invitation
 
 
-def accept(secret: str, password: str, *, address: str = "", request_id: str = "") -> User:
-    """Make the account of an invitation, once. Raises `NotFound`, `Invalid` or `Conflict`."""
-    actor = Actor(user=None, system=True, address=address, request_id=request_id)
+def accept(actor: Actor, secret: str, password: str) -> User:
+    """Make the account of an invitation, once; `actor` is the product, at the guest's address.
+
+    Raises `NotFound`, `Invalid` or `Conflict`.
+    """
     with transaction.atomic():
         invitation = find(secret)
         mine = Invitation.objects.live().filter(pk=invitation.pk, digest=_digest(secret))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.models import SocialAccount
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
@@ -26,7 +25,7 @@ from accounts.forms import (
 )
 from accounts.models import ApiToken, AuditEvent, AuditMark, Role, User
 from accounts.permissions import PERMISSIONS
-from accounts.signin import locks, sessions
+from accounts.signin import assurance, locks, sessions
 from events.models import Sequence
 from orchestrator.refusals import Invalid
 from orchestrator.web import names, pages
@@ -184,7 +183,7 @@ def user_page(request: PageRequest, id: UUID) -> HttpResponse:
     context = {
         "account": user,
         "sessions": sessions.sessions_of(request.actor, user, request.session.session_key),
-        "second_factor": is_mfa_enabled(user),
+        "second_factor": assurance.has_one(user),
         "linked": SocialAccount.objects.filter(user=user).exists(),
         "locked": locks.in_words(wait) if wait else "",
         "roles": Role.objects.of(user.pk).select_related("group"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.models import SocialAccount
 from rest_framework.response import Response
 
@@ -12,7 +11,7 @@ from accounts import invitations
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.models import Invitation, User
-from accounts.signin import factors, links, locks, mail, sessions
+from accounts.signin import assurance, factors, links, locks, mail, sessions
 from orchestrator.api.references import resolve
 from orchestrator.api.serializers import Output
 from orchestrator.api.views import ApiView, Lists, Posts, Shows
@@ -37,7 +36,7 @@ class _OfUser(ApiView):
                 "username": thing.username,
                 "locked_seconds": locks.wait_of(thing.username),
                 "password": thing.has_usable_password(),
-                "second_factor": is_mfa_enabled(thing),
+                "second_factor": assurance.has_one(thing),
                 "single_sign_on": SocialAccount.objects.filter(user=thing).exists(),
             }
         return super().represent(thing, **options)

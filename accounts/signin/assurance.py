@@ -53,6 +53,11 @@ def has_second_factor(session: Mapping[str, Any]) -> bool:
     )
 
 
+def has_one(user: Any) -> bool:
+    """Return whether the person has set up a second factor."""
+    return bool(is_mfa_enabled(user, [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]))
+
+
 def is_fresh(session: Mapping[str, Any], seconds: float | None = None) -> bool:
     """Return whether the person proved who they are within `REAUTHENTICATION_SECONDS`."""
     limit = settings.REAUTHENTICATION_SECONDS if seconds is None else seconds
@@ -90,7 +95,7 @@ def _records(session: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def forget_lost_factor(request: HttpRequest, user: User) -> None:
     """Let the session count as one without a second factor when its person has none any more."""
-    if is_mfa_enabled(user, [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]):
+    if has_one(user):
         return
     request.session.pop(SECOND_FACTOR, None)
     records = [record for record in _records(request.session) if record.get("method") != "mfa"]

@@ -15,7 +15,6 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from accounts.actors import Actor
 from accounts.models import Role, User
 from accounts.roles import sync_shipped_roles
 from accounts.users import create_user
@@ -23,6 +22,8 @@ from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from accounts.actors import Actor
 
 log = structlog.get_logger(__name__)
 ADMINISTRATOR = "Administrator"
@@ -49,9 +50,11 @@ def tell() -> None:
     log.warning("setup.code", code=code(), hint="Enter it at /setup/ to make an administrator.")
 
 
-def make(given: str, *, username: str, password: str, email: str = "", address: str = "") -> User:
-    """Make the first administrator. Raises `Invalid`, or `Conflict` when there is one already."""
-    actor = Actor(user=None, system=True, address=address)
+def make(actor: Actor, given: str, *, username: str, password: str, email: str = "") -> User:
+    """Make the first administrator; `actor` is the product, at the address of who has the code.
+
+    Raises `Invalid`, or `Conflict` when there is one already.
+    """
     if not hmac.compare_digest(given.strip().lower().encode(), code().encode()):
         raise Invalid.field("code", "This is not the code. The server's log has it.")
     with transaction.atomic():

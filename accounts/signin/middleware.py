@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 # They answer without the store, so nobody is looked up for them.
 PROBES = ("healthz", "readyz")
-# What somebody without the second factor may still do: get it, or leave.
-FREE = ("mfa_", "sso_")
-FREE_NAMES = {
+# Where somebody proves what they have; and what else one without the second factor may do.
+PROOFS = {
     "account_login",
-    "account_logout",
     "account_reauthenticate",
-    "accounts:second-factor",
     "accounts:confirm",
+    "accounts:second-factor",
+    "mfa_authenticate",
+    "mfa_login_webauthn",
+    "mfa_reauthenticate",
+    "mfa_reauthenticate_webauthn",
+    "sso_callback",
+    "sso_login",
 }
+GETTING = {"account_logout", "mfa_activate_totp", "mfa_add_webauthn", "mfa_index"}
 
 
 class LastSeenMiddleware:
@@ -64,16 +69,25 @@ class AssuranceMiddleware:
             return None
         if not request.user.is_authenticated:
             return None
-        is_free = name.startswith(FREE) or name in FREE_NAMES
-        if (
-            not is_free
-            and not assurance.has_second_factor(request.session)
-            and request.actor.needs_second_factor  # type: ignore[attr-defined]
-        ):
+        if name not in PROOFS and _lacks_second_factor(request, name):
             return _to(request, reverse("accounts:second-factor"))
         if is_dangerous(request) and not _is_fresh_enough(request):
             return _to(request, where_to_prove(request))
         return None
+
+
+def _lacks_second_factor(request: HttpRequest, name: str) -> bool:
+    """Return whether this page needs a second factor that the session has not seen.
+
+    Whoever has one needs it to change them: else a session from before it, or a stolen password
+    that found one, would add another and be as good.
+    """
+    if assurance.has_second_factor(request.session):
+        return False
+    if name.startswith("mfa_") and name != "mfa_index" and assurance.has_one(request.user):
+        return True
+    needs: bool = request.actor.needs_second_factor  # type: ignore[attr-defined]
+    return needs and name not in GETTING
 
 
 def _name(request: HttpRequest) -> str:

@@ -38,6 +38,16 @@ def method_of(request: HttpRequest, user: User) -> str:
     return ", ".join(words)
 
 
+def asker(request: HttpRequest, user: User | None = None, *, system: bool = False) -> Actor:
+    """Return `user`, a stranger, or the product (`system`) at the address of this request."""
+    return Actor(
+        user=user,
+        system=system,
+        address=request.META.get("REMOTE_ADDR", ""),
+        request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
+    )
+
+
 def note(
     request: HttpRequest,
     action: str,
@@ -53,11 +63,7 @@ def note(
     """
     with transaction.atomic():
         audit(
-            Actor(
-                user=user if known else None,
-                address=request.META.get("REMOTE_ADDR", ""),
-                request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
-            ),
+            asker(request, user if known else None),
             action,
             f"user:{user.pk if user else ''}",
             user.username if user else "",

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from allauth.account import views as account
 from allauth.account.adapter import get_adapter
 from allauth.account.utils import get_next_redirect_url
-from allauth.mfa.models import Authenticator
-from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib import messages
@@ -20,7 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import invitations
-from accounts.signin import assurance, first, mail, sessions
+from accounts.signin import assurance, first, mail, sessions, trail
 from accounts.signin.forms import AcceptForm, SetupForm
 from accounts.signin.middleware import where_to_prove
 from orchestrator.refusals import NotFound
@@ -48,9 +46,7 @@ def second_factor(request: PageRequest) -> HttpResponse:
     if assurance.has_second_factor(request.session):
         return HttpResponseRedirect(back)
     context = {
-        "has_one": is_mfa_enabled(
-            request.user, [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
-        ),
+        "has_one": assurance.has_one(request.user),
         "prove": next(
             (
                 method["url"]
@@ -134,7 +130,7 @@ def setup(request: HttpRequest) -> HttpResponse:
 
     def act(data: dict[str, Any]) -> Any:
         given = data.pop("code")
-        return first.make(given, address=request.META.get("REMOTE_ADDR", ""), **data)
+        return first.make(trail.asker(request, system=True), given, **data)
 
     if pages.accepted(form, act):
         messages.success(request, "The administrator is there. Sign in.")
@@ -165,7 +161,7 @@ def accept(request: HttpRequest) -> HttpResponse:
     form = AcceptForm(pages.posted(request))
 
     def act(data: dict[str, Any]) -> Any:
-        return invitations.accept(secret, address=request.META.get("REMOTE_ADDR", ""), **data)
+        return invitations.accept(trail.asker(request, system=True), secret, **data)
 
     if pages.accepted(form, act):
         del request.session[INVITATION]

@@ -16,9 +16,9 @@ from django.conf import settings
 from django.db import transaction
 from django.shortcuts import render
 
-from accounts.actors import Actor
 from accounts.audit import audit
 from accounts.models import User
+from accounts.signin import trail
 from accounts.sso.client import Session
 from accounts.sso.errors import SsoError
 from accounts.sso.provider import PROVIDER_ID, SsoProvider
@@ -29,6 +29,8 @@ from orchestrator.refusals import Conflict, Forbidden, Refusal
 if TYPE_CHECKING:
     from allauth.socialaccount.models import SocialApp, SocialLogin
     from django.http import HttpRequest
+
+    from accounts.actors import Actor
 
 log = structlog.get_logger(__name__)
 NOT_A_NAME = re.compile(r"[^\w.@+-]+")
@@ -58,7 +60,7 @@ class SocialAdapter(DefaultSocialAccountAdapter):
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         """Find or make the account, and give it its roles; or refuse, with a page."""
-        actor = _product(request)
+        actor = trail.asker(request, system=True)
         try:
             with transaction.atomic():
                 user = self._account(actor, request, sociallogin)
@@ -124,32 +126,16 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         else:
             code = "provider"
             text = f"{name} refused this sign-in. Its log says why."
-        log.warning("sso.failed", code=code, error=str(exception)[:300] if exception else "")
+        # Of the provider's own words nothing: there may be a token in them.
+        log.warning("sso.failed", code=code, error=type(exception).__name__)
         _refuse(request, f"sso_{code}", text)
 
 
 def _refuse(request: HttpRequest, code: str, text: str, account: User | None = None) -> NoReturn:
-    with transaction.atomic():
-        audit(
-            Actor(user=None, address=_product(request).address, request_id=_request_id()),
-            "signin.refused",
-            f"user:{account.pk if account else ''}",
-            account.username if account else "",
-            data={"code": code, "reason": text, "method": SOURCE},
-            refused=True,
-        )
-    context = {"title": "You are not signed in", "detail": text, "code": code}
+    told = {"code": code, "reason": text, "method": SOURCE}
+    trail.note(request, "signin.refused", account, refused=True, known=False, **told)
+    context = {"title": "You are not signed in", "detail": text}
     raise ImmediateHttpResponse(render(request, "account/refused.html", context, status=403))
-
-
-def _product(request: HttpRequest) -> Actor:
-    """Return the product as the actor, at the address of who signs in."""
-    address = request.META.get("REMOTE_ADDR", "")
-    return Actor(user=None, system=True, address=address, request_id=_request_id())
-
-
-def _request_id() -> str:
-    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 def _by_verified_email(claims: dict[str, Any]) -> User | None:

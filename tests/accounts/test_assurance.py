@@ -209,12 +209,18 @@ def test_the_api_asks_sessions_only(client, alice, bob):
     assert answer.status_code == 201
 
 
-def test_ones_own_second_factor_is_removed_only_with_a_fresh_proof(client, bob):
-    TOTP.activate(bob, SECRET)
+def test_ones_own_second_factor_is_changed_only_with_it_and_a_fresh_proof(client, bob):
     client.force_login(bob)
+    TOTP.activate(bob, SECRET)
+    changes = ("totp/deactivate/", "webauthn/add/", "recovery-codes/generate/")
+    for change in changes:  # a session from before it, or of a stolen password
+        answer = client.post(f"/accounts/2fa/{change}")
+        assert answer.url.startswith("/account/second-factor/"), change
+    client.post("/accounts/2fa/reauthenticate/", {"code": code_of(SECRET)})
     age(client, 901)
-    answer = client.post("/accounts/2fa/totp/deactivate/")
-    assert answer.url.startswith("/accounts/reauthenticate/")
+    for change in changes:
+        answer = client.post(f"/accounts/2fa/{change}")
+        assert answer.url.startswith("/accounts/reauthenticate/"), change
     assert bob.authenticator_set.exists()
 
 

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts import invitations, users
-from accounts.actors import Actor
+from accounts.actors import SYSTEM, Actor
 from accounts.models import AuditEvent, Invitation, Role, User
 from accounts.signin import first
 from orchestrator.refusals import Conflict, Invalid, NotFound
@@ -104,7 +104,7 @@ def test_what_ends_an_invitation(as_, alice, olga):
     late = invitations.invite(root, username="olga2", roles=[])
     users.create_user(root, username="OLGA2", roles=[])
     with pytest.raises(Invalid):
-        invitations.accept(late[1], PASSWORD)
+        invitations.accept(SYSTEM, late[1], PASSWORD)
     assert not refused(*late)  # and nothing was used up
 
 
@@ -205,7 +205,7 @@ def test_the_first_administrator_needs_the_code_of_the_server(client, capsys):
     assert client.get("/setup/").status_code == 404
     assert client.post("/setup/", {**form, "username": "other", "code": code}).status_code == 404
     with pytest.raises(Conflict):
-        first.make(code, username="other", password=PASSWORD)
+        first.make(SYSTEM, code, username="other", password=PASSWORD)
     with pytest.raises(CommandError):
         call_command("setup_code")
     made = AuditEvent.objects.get(action="user.created")
