@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
     from accounts.revocation import Hit
 
+ADMINISTRATOR = "Administrator"
 HEAVIEST = 100  # a role's weight in the queue
 
 
@@ -95,7 +96,8 @@ def set_roles(
             return
         locked.groups.set(after)
         ProvidedRole.objects.filter(user=locked).exclude(role__group__in=after).delete()
-        _keep_an_administrator()
+        if any(role.name == ADMINISTRATOR for pk, role in before.items() if pk not in after):
+            _keep_an_administrator()
         hits = [
             hit
             for group_id, role in before.items()
@@ -184,7 +186,7 @@ def require_second_factor(actor: Actor, role: Role, required: bool) -> None:
 
 def _keep_an_administrator() -> None:
     if not User.objects.filter(
-        groups__name="Administrator", is_active=True, kind=User.Kind.PERSON
+        groups__name=ADMINISTRATOR, is_active=True, kind=User.Kind.PERSON
     ).exists():
         raise Conflict("This would leave no administrator. Make somebody else one first.")
 

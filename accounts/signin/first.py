@@ -17,7 +17,7 @@ from django.db import transaction
 
 from accounts.models import Role, User
 from accounts.roles import sync_shipped_roles
-from accounts.users import create_user
+from accounts.users import ADMINISTRATOR, create_user
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 log = structlog.get_logger(__name__)
-ADMINISTRATOR = "Administrator"
 CODE_LENGTH = 20  # of base32: 100 bits
 
 

@@ -29,6 +29,22 @@ if TYPE_CHECKING:
 NOTE_SECONDS = 60
 NOTED = "orchestrator_seen_at"
 AGENT_LENGTH = 200
+# The first mark that is there tells: browsers claim to be those before them.
+BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+SYSTEMS = (
+    ("iPhone", "iOS"),
+    ("iPad", "iPadOS"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,15 @@ class Opened:
     began_at: datetime
     last_seen_at: datetime
     is_current: bool = False
+
+    @property
+    def browser_name(self) -> str:
+        """Return what people call it, as far as it can be told: “Firefox on Windows”."""
+        names = [
+            next((name for mark, name in known if mark in self.browser), "")
+            for known in (BROWSERS, SYSTEMS)
+        ]
+        return " on ".join(name for name in names if name) or self.browser
 
 
 def remember(request: HttpRequest, user: User, method: str) -> None:

@@ -132,6 +132,11 @@ def test_sessions_are_listed_and_end_one_by_one_or_all_at_once(alice, bob):
     page = here.get("/account/sessions/").content.decode()
     assert page.count("10.2.2.2") + page.count("127.0.0.1") >= 3
     assert "Safari" in page and "password" in page
+    agent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605 Version/18 Safari/605"
+    apple = Client(headers={"User-Agent": agent})
+    sign_in(apple, "bob")
+    assert b"Safari on macOS" in here.get("/account/sessions/").content
+    apple.post("/accounts/logout/")
     listed = here.get(f"/api/v2/users/{bob.pk}/sessions/").json()["results"]
     assert [(one["browser"], one["current"]) for one in listed] == [
         ("Chrome", False),
@@ -170,6 +175,7 @@ def test_sessions_are_listed_and_end_one_by_one_or_all_at_once(alice, bob):
     assert mallory.is_active
     acts = AuditEvent.objects.filter(subject=f"user:{bob.pk}").exclude(action="signin.done")
     assert [event.action for event in acts.order_by("pk") if event.outcome == "done"] == [
+        "signin.ended",
         "session.ended",
         "user.signed_out",
         "user.signed_out",

@@ -13,6 +13,7 @@ from allauth.socialaccount.models import SocialApp
 
 from accounts.actors import Actor
 from accounts.models import AuditEvent, ProvidedRole, Role, User
+from accounts.roles import sync_shipped_roles
 from accounts.sso.provider import SsoProvider
 from accounts.users import require_second_factor
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, running_provider
@@ -103,7 +104,8 @@ def refusals() -> list[str]:
     return [event.data["code"] for event in events]
 
 
-def test_roles_follow_the_groups_and_those_given_by_hand_stay(configured, browser, alice):
+def test_roles_follow_the_groups_and_those_given_by_hand_stay(configured, browser, request):
+    sync_shipped_roles()  # and there is no administrator: the first people may come this way
     configured.is_about(
         "u-1", preferred_username="mia", email="mia@example.com", groups=["makers", "others"]
     )
@@ -118,6 +120,7 @@ def test_roles_follow_the_groups_and_those_given_by_hand_stay(configured, browse
     assert mia.email == ""  # not verified by the provider
     assert roles(mia) == {"Developer"}
     # A role given by hand, and another group the next time.
+    request.getfixturevalue("alice")
     mia.groups.add(Role.objects.get(group__name="Auditor").group)
     configured.is_about("u-1", preferred_username="renamed", groups=["pool-admins"])
     browser.cookies.clear()
