@@ -30,6 +30,7 @@ class Actor:
     request_id: str = ""
     system: bool = False
     _permissions: frozenset[str] | None = field(default=None, repr=False)
+    _needs_second_factor: bool = field(default=False, repr=False)
     _role_ids: frozenset[UUID] | None = field(default=None, repr=False)
 
     @property
@@ -46,16 +47,27 @@ class Actor:
         if self.user is None:
             return frozenset(PERMISSIONS) if self.system else frozenset()
         if self._permissions is None:
-            granted: set[str] = set()
-            if self.user.is_active:
-                for codes in Role.objects.of(self.user.pk).values_list("permissions", flat=True):
-                    granted.update(codes)
-            self._permissions = frozenset(
-                code
-                for code in granted & PERMISSIONS.keys()
-                if self.in_scope(PERMISSIONS[code].noun)
-            )
+            self._permissions = self._look_at_roles(self.user)
         return self._permissions
+
+    @property
+    def needs_second_factor(self) -> bool:
+        """Return whether one of the account's roles asks for a second factor."""
+        _ = self.permissions  # one query tells both
+        return self._needs_second_factor
+
+    def _look_at_roles(self, user: User) -> frozenset[str]:
+        granted: set[str] = set()
+        self._needs_second_factor = False
+        if user.is_active:
+            for codes, asks in Role.objects.of(user.pk).values_list(
+                "permissions", "requires_second_factor"
+            ):
+                granted.update(codes)
+                self._needs_second_factor |= asks
+        return frozenset(
+            code for code in granted & PERMISSIONS.keys() if self.in_scope(PERMISSIONS[code].noun)
+        )
 
     @property
     def role_ids(self) -> frozenset[UUID]:

@@ -11,6 +11,9 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.roles import sync_shipped_roles
+        from accounts.signin import signals
 
-        # The one signal: shipped roles follow their table when the database is made or migrated.
+        # Shipped roles follow their table when the database is made or migrated. The other signals
+        # are allauth's, which has no hook for what they tell.
+        signals.connect()
         post_migrate.connect(sync_shipped_roles, sender=self)

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from events.models import SealedModel
 from orchestrator.db.clock import from_now
@@ -31,6 +32,8 @@ class User(AbstractUser):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
     description = models.CharField(max_length=200, blank=True, default="")
+    # Part of what a session is valid for: one more ends all that began before.
+    session_epoch = models.PositiveIntegerField(default=0)
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -43,6 +46,15 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.username
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """As Django's, which changes with the password; this one also with the epoch."""
+        return salted_hmac(
+            "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash",
+            f"{self.password}{self.session_epoch or ''}",
+            secret=secret,
+            algorithm="sha256",
+        ).hexdigest()
 
 
 class RoleQuerySet(models.QuerySet["Role"]):
@@ -57,6 +69,8 @@ class Role(BaseModel):
     shipped = models.BooleanField(default=False)
     weight = models.PositiveSmallIntegerField(default=1)
     permissions = models.JSONField(default=list)
+    # Whoever holds it must sign in with a second factor.
+    requires_second_factor = models.BooleanField(default=False)
 
     objects = RoleQuerySet.as_manager()
 
@@ -66,6 +80,49 @@ class Role(BaseModel):
     @property
     def name(self) -> str:
         return self.group.name
+
+
+class ProvidedRole(BaseModel):
+    """A role that single sign-on gave to an account, and may take again. Others stay by hand."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="provided_roles")
+    role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "role"], name="provided_role_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role_id} of {self.user_id}"
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def live(self) -> InvitationQuerySet:
+        """Return invitations that may be accepted now, by the database's clock."""
+        return self.filter(expires_at__gt=Now(), accepted_at=None, revoked_at=None)
+
+    def visible_to(self, actor: Actor) -> InvitationQuerySet:
+        return self if actor.can("accounts.view") else self.none()
+
+
+class Invitation(BaseModel):
+    """An account that a person may make for themself, once, by a link. Its digest alone is kept."""
+
+    username = models.CharField(max_length=150)
+    email = models.EmailField(blank=True, default="")
+    roles = models.ManyToManyField(Role, related_name="+")
+    digest = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField()
+    invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    account = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    accepted_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = InvitationQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.username
 
 
 UNUSED_DAYS = 30  # a token that nobody used for so long is shown as unused

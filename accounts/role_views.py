@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from accounts import custom_roles
+from accounts import custom_roles, users
 from accounts.api.querysets import roles_visible_to
 from accounts.forms import RoleChangesForm, RoleForm, RunningVmsForm
 from orchestrator.web import pages
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from django import forms
     from django.http import HttpResponse
 
     from accounts.models import Role
@@ -86,6 +86,35 @@ def delete(request: PageRequest, id: UUID) -> HttpResponse:
         explanation="Its grants and its quota go with it.",
         verb="Delete it",
         hits=custom_roles.preview_losing(role, deleting=True),
+    )
+
+
+@pages.page
+@form_view
+def second_factor(request: PageRequest, id: UUID) -> HttpResponse:
+    """Ask for a second factor of whoever holds a role, shipped or not; or stop asking."""
+    request.actor.require("accounts.manage")
+    role = get_object_or_404(roles_visible_to(request.actor), pk=id)
+    required = not role.requires_second_factor
+
+    def act(values: dict[str, Any]) -> bool:
+        users.require_second_factor(request.actor, role, required)
+        return True
+
+    return _dialog(
+        request,
+        forms.Form(pages.posted(request)),
+        act,
+        told=f"{role} {'asks' if required else 'does not ask'} for a second factor now.",
+        heading=f"Ask for a second factor of each {role}?"
+        if required
+        else f"Let each {role} in without a second factor?",
+        explanation="Members who signed in without one are sent to set one up at their next "
+        "click. Tokens are not concerned."
+        if required
+        else "A password alone is enough again.",
+        verb="Ask for it" if required else "Do not ask for it",
+        harmless=required,
     )
 
 

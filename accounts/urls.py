@@ -3,10 +3,24 @@ from __future__ import annotations
 from django.urls import path
 
 from accounts import role_views, service_views, views, webhook_views
+from accounts.signin import user_views as people
+from accounts.signin import views as signin
 
 app_name = "accounts"
 urlpatterns = [
     path("account/", views.account, name="account"),
+    path("account/second-factor/", signin.second_factor, name="second-factor"),
+    path("account/confirm/", signin.confirm, name="confirm"),
+    path("account/sessions/", signin.session_list, name="sessions"),
+    path("account/sessions/<uuid:id>/end/", signin.session_end, name="session-end"),
+    path("account/sessions/end-others/", signin.sign_out_others, name="sign-out-others"),
+    path("setup/", signin.setup, name="setup"),
+    path("invitation/", signin.accept, name="accept"),
+    path("invitation/<str:secret>/", signin.follow_invitation, name="accept-invitation"),
+    path("invitations/", people.invitation_list, name="invitations"),
+    path("invitations/new/", people.invite, name="invite"),
+    path("invitations/<uuid:id>/resend/", people.invitation_resend, name="invitation-resend"),
+    path("invitations/<uuid:id>/revoke/", people.invitation_revoke, name="invitation-revoke"),
     path("tokens/", views.token_list, name="tokens"),
     path("tokens/<uuid:id>/", views.token_page, name="token"),
     path("tokens/<uuid:id>/revoke/", views.token_revoke, name="token-revoke"),
@@ -26,10 +40,15 @@ urlpatterns = [
     path("service-accounts/new/", service_views.create, name="service-account-create"),
     path("service-accounts/<uuid:id>/describe/", service_views.describe, name="describe-service"),
     path("service-accounts/<uuid:id>/delete/", service_views.delete, name="delete-service"),
+    path("users/<uuid:id>/sign-out/", people.sign_out, name="user-sign-out"),
+    path("users/<uuid:id>/unlock/", people.unlock, name="user-unlock"),
+    path("users/<uuid:id>/remove-factors/", people.remove_factors, name="user-remove-factors"),
+    path("users/<uuid:id>/reset-password/", people.reset_password, name="user-reset-password"),
     path("roles/", views.role_list, name="roles"),
     path("roles/new/", role_views.new, name="role-create"),
     path("roles/<uuid:id>/change/", role_views.change, name="change-role"),
     path("roles/<uuid:id>/delete/", role_views.delete, name="delete-role"),
+    path("roles/<uuid:id>/second-factor/", role_views.second_factor, name="role-second-factor"),
     path("roles/<uuid:id>/weight/", views.weigh_role, name="weigh-role"),
     path("audit/", views.audit_list, name="audit"),
     path("audit/export/", views.audit_export, name="audit-export"),

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from accounts import revocation
 from accounts.audit import audit, changed
-from accounts.models import Role, User
+from accounts.models import ProvidedRole, Role, User
 from events.publishing import publish
 from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
     from accounts.revocation import Hit
 
+ADMINISTRATOR = "Administrator"
 HEAVIEST = 100  # a role's weight in the queue
 
 
@@ -34,6 +35,7 @@ def create_user(
     password: str = "",
     kind: User.Kind = User.Kind.PERSON,
     description: str = "",
+    source: str = "",
 ) -> User:
     """Make an account. A person without a password cannot sign in until one is set.
 
@@ -63,16 +65,28 @@ def create_user(
             "user.created",
             f"user:{user.pk}",
             user.username,
-            data={"kind": kind, "roles": [role.name for role in roles]},
+            data={
+                "kind": kind,
+                "roles": [role.name for role in roles],
+                **({"source": source} if source else {}),
+            },
         )
         publish("user.created", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
     return user
 
 
 def set_roles(
-    actor: Actor, user: User, roles: Sequence[Role], *, running_vms: str = "keep"
+    actor: Actor,
+    user: User,
+    roles: Sequence[Role],
+    *,
+    running_vms: str = "keep",
+    source: str = "",
 ) -> None:
-    """Give `user` exactly these roles. Roles taken away act at once, as a revocation does."""
+    """Give `user` exactly these roles. Roles taken away act at once, as a revocation does.
+
+    `source` tells the audit trail what decided, when it was no person.
+    """
     revocation.check_choice(running_vms)
     actor.require("accounts.manage")
     with transaction.atomic():
@@ -84,7 +98,9 @@ def set_roles(
         if before.keys() == after.keys():
             return
         locked.groups.set(after)
-        _keep_an_administrator()
+        ProvidedRole.objects.filter(user=locked).exclude(role__group__in=after).delete()
+        if any(role.name == ADMINISTRATOR for pk, role in before.items() if pk not in after):
+            _keep_an_administrator()
         hits = [
             hit
             for group_id, role in before.items()
@@ -103,7 +119,8 @@ def set_roles(
                 {"roles": sorted(role.name for role in before.values())},
                 {"roles": sorted(role.name for role in after.values())},
             )
-            | {"hit": [str(hit) for hit in hits]},
+            | {"hit": [str(hit) for hit in hits]}
+            | ({"source": source} if source else {}),
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
 
@@ -152,7 +169,9 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
         if locked.is_active == active:
             return
         locked.is_active = active
-        locked.save(update_fields=["is_active"])
+        if not active:
+            locked.session_epoch += 1  # or its sessions would live again with the account
+        locked.save(update_fields=["is_active", "session_epoch"])
         hits = []
         if not active:
             _keep_an_administrator()
@@ -169,9 +188,24 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
 
 
+def require_second_factor(actor: Actor, role: Role, required: bool) -> None:
+    """Let in nobody who holds `role` without a second factor, or no longer ask for it.
+
+    It counts with the next request of each member. Raises `Forbidden`.
+    """
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        actor.take()
+        actor.require("accounts.manage")
+        Role.objects.filter(pk=role.pk).update(requires_second_factor=required)
+        data = {"before": role.requires_second_factor, "after": required}
+        audit(actor, "role.second_factor_set", f"role:{role.pk}", role.name, data=data)
+        publish("role.changed", f"role:{role.pk}", {"name": role.name}, permission="accounts.view")
+
+
 def _keep_an_administrator() -> None:
     if not User.objects.filter(
-        groups__name="Administrator", is_active=True, kind=User.Kind.PERSON
+        groups__name=ADMINISTRATOR, is_active=True, kind=User.Kind.PERSON
     ).exists():
         raise Conflict("This would leave no administrator. Make somebody else one first.")
 

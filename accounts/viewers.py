@@ -18,6 +18,7 @@ from accounts.audit import audit
 from accounts.models import ApiToken, Role, User
 from accounts.permissions import PERMISSIONS, audience
 from accounts.restrictions import WrongNetwork
+from accounts.signin.assurance import has_second_factor
 from accounts.tokens import find_live, note_use
 from events.stream import Viewer
 from orchestrator.addresses import of_client
@@ -65,11 +66,15 @@ class Viewers:
         sessions = _live_sessions({viewer.session for viewer in viewers if viewer.session})
         granted: dict[UUID, set[str]] = defaultdict(set)
         roles: dict[UUID, set[UUID]] = defaultdict(set)
-        for user_id, role_id, codes in Role.objects.filter(group__user__in=user_ids).values_list(
-            "group__user", "pk", "permissions"
+        strict = set()  # whose roles ask for a second factor
+        rows = Role.objects.filter(group__user__in=user_ids)
+        for user_id, role_id, codes, is_strict in rows.values_list(
+            "group__user", "pk", "permissions", "requires_second_factor"
         ):
             granted[user_id].update(codes)
             roles[user_id].add(role_id)
+            if is_strict:
+                strict.add(user_id)
         live = {}
         for viewer in viewers:
             user = users.get(viewer.user_id)
@@ -83,6 +88,8 @@ class Viewers:
                 # A changed password ends the sessions that were made with the old one.
                 and constant_time_compare(viewer.session_hash, user.get_session_auth_hash())
             ):
+                continue
+            if not viewer.token_id and user.pk in strict and not viewer.second_factor:
                 continue
             actor = Actor(user, token)
             codes = {
@@ -135,6 +142,7 @@ def _by_session(cookies: str) -> Viewer | None:
         frozenset(),
         session=morsel.value,
         session_hash=stored.get(HASH_SESSION_KEY, ""),
+        second_factor=has_second_factor(stored),
     )
 
 

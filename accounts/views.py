@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from allauth.socialaccount.models import SocialAccount
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 from django.shortcuts import get_object_or_404, redirect
@@ -26,6 +27,7 @@ from accounts.forms import (
 )
 from accounts.models import ApiToken, AuditEvent, AuditMark, Role, User
 from accounts.permissions import PERMISSIONS
+from accounts.signin import assurance, locks, sessions
 from events.models import Sequence
 from orchestrator.refusals import Invalid
 from orchestrator.web import names, pages
@@ -211,8 +213,13 @@ def user_page(request: PageRequest, id: UUID) -> HttpResponse:
     user = _user(request, id)
     if user.kind == User.Kind.SERVICE:
         return redirect("console:service-account", user.pk)
+    wait = locks.wait_of(user.username)
     context = {
         "account": user,
+        "sessions": sessions.sessions_of(request.actor, user, request.session.session_key),
+        "second_factor": assurance.has_one(user),
+        "linked": SocialAccount.objects.filter(user=user).exists(),
+        "locked": locks.in_words(wait) if wait else "",
         "roles": Role.objects.of(user.pk).select_related("group"),
         "tokens": _tokens(request).filter(user=user).order_by("-pk")[:20],
         "acts": AuditEvent.objects.visible_to(request.actor)

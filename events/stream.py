@@ -45,6 +45,7 @@ class Viewer:
     # How the viewer proved who it is, for the room that checks it again.
     session: str = ""
     session_hash: str = ""
+    second_factor: bool = False
     token_id: UUID | None = None
     secret_id: str = ""  # which secret of the token
     ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+import dj_email_url  # type: ignore[import-untyped]
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from environs import FileAwareEnv
@@ -74,6 +76,38 @@ class Env(FileAwareEnv):
             raise ImproperlyConfigured(f"{name} must begin with http:// or https://.")
         return value
 
+    def issuer(self, name: str, default: str) -> str:
+        """Return the issuer of an OpenID provider, compared for equality; empty when not set."""
+        value = self.str(name, default)
+        try:
+            parts = urlsplit(value)
+            near = parts.hostname == "localhost" or ip_address(parts.hostname or "").is_private
+        except ValueError:
+            near = False
+        if (
+            value
+            and not (parts.scheme == "https" and parts.hostname)
+            and not (parts.scheme == "http" and near)
+        ):
+            raise ImproperlyConfigured(
+                f"{name} must begin with https://; http:// only with a private address in it."
+            )
+        return value
+
+    def names_by_key(self, name: str, default: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Return a JSON object whose values are names or lists of names, as lists."""
+        try:
+            found = json.loads(self.str(name, "") or json.dumps(default))
+            named = {key: [one] if isinstance(one, str) else one for key, one in found.items()}
+        except (ValueError, AttributeError):
+            named = {"": None}
+        for names in named.values():
+            if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+                raise ImproperlyConfigured(
+                    f'{name} must be a JSON object such as {{"admins": "Administrator"}}.'
+                )
+        return named
+
     def folder(self, name: str, default: Path) -> Path:
         """Return a folder that can be written to; made for its owner alone if it is not there."""
         path: Path = self.path(name, default)
@@ -95,6 +129,20 @@ class Env(FileAwareEnv):
             port = None
         if value and (parts.scheme not in ("udp", "tcp") or not parts.hostname or not port):
             raise ImproperlyConfigured(f"{name} must look like udp://host:514 or tcp://host:601.")
+        return value
+
+    def mail(self, name: str, default: str) -> str:
+        """Return the URL of a mail server; empty when not set."""
+        value = self.str(name, default)
+        try:
+            known = mail_of(value)
+        except (ValueError, KeyError):
+            known = {}
+        if value and (not known.get("EMAIL_HOST") or not urlsplit(value).hostname):
+            # The URL itself may hold a password: it is not repeated.
+            raise ImproperlyConfigured(
+                f"{name} must look like smtp+tls://user:password@host:587 or smtp://host:25."
+            )
         return value
 
     def redis(self, name: str, default: str) -> str:
@@ -131,6 +179,15 @@ class Env(FileAwareEnv):
         if unknown := given.keys() - default.keys():
             raise ImproperlyConfigured(f"{name} has no weight named {', '.join(sorted(unknown))}.")
         return default | given
+
+
+def mail_of(url: str) -> dict[str, Any]:
+    """Return Django's settings for the mail server at the URL of `EMAIL_URL`; none without one."""
+    if not url:
+        return {}
+    found = dj_email_url.parse(url)
+    names = ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS", "USE_SSL")
+    return {f"EMAIL_{name}": found[f"EMAIL_{name}"] for name in names}
 
 
 def embedded_secret(folder: Path, name: str, embedded: bool) -> str:

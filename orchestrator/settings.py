@@ -19,6 +19,7 @@ from orchestrator.environment import (
     Env,
     database_of,
     embedded_secret,
+    mail_of,
     postgres_pool,
     sqlite_options,
 )
@@ -54,6 +55,26 @@ try:
     RATE_LIMIT_TOKEN: int = env.whole("RATE_LIMIT_TOKEN", 200)
     RATE_LIMIT_ADDRESS: int = env.whole("RATE_LIMIT_ADDRESS", 500)
     RATE_LIMIT_STRANGER: int = env.whole("RATE_LIMIT_STRANGER", 20)
+
+    # Signing in
+    OIDC_ISSUER: str = env.issuer("OIDC_ISSUER", "")
+    OIDC_CLIENT_ID: str = env.str("OIDC_CLIENT_ID", "")
+    OIDC_CLIENT_SECRET: str = env.str("OIDC_CLIENT_SECRET", "")
+    OIDC_NAME: str = env.str("OIDC_NAME", "single sign-on")
+    OIDC_SCOPES: list[str] = env.list("OIDC_SCOPES", ["openid", "profile", "email"])
+    OIDC_GROUPS_CLAIM: str = env.str("OIDC_GROUPS_CLAIM", "groups")
+    OIDC_ROLES: dict[str, list[str]] = env.names_by_key("OIDC_ROLES", {})
+    OIDC_ALLOW_UNKNOWN: bool = env.bool("OIDC_ALLOW_UNKNOWN", False)
+    OIDC_LINK_BY_EMAIL: bool = env.bool("OIDC_LINK_BY_EMAIL", False)
+    OIDC_SECOND_FACTOR: list[str] = env.list("OIDC_SECOND_FACTOR", [])
+    if OIDC_ISSUER and not OIDC_CLIENT_ID:
+        raise ImproperlyConfigured("OIDC_CLIENT_ID must be set when OIDC_ISSUER is set.")
+    REAUTHENTICATION_SECONDS: int = env.positive("REAUTHENTICATION_SECONDS", 900)
+    SIGN_IN_TRIES: int = env.positive("SIGN_IN_TRIES", 5)
+    SIGN_IN_WAIT_SECONDS: int = env.positive("SIGN_IN_WAIT_SECONDS", 300)
+    LINK_HOURS: int = env.positive("LINK_HOURS", 24)
+    EMAIL_URL: str = env.mail("EMAIL_URL", "")
+    EMAIL_FROM: str = env.str("EMAIL_FROM", "orchestrator@localhost")
 
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
@@ -132,6 +153,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "orchestrator.db",
     "orchestrator.api",
     "orchestrator.web",
@@ -161,6 +184,8 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "orchestrator.web.middleware.StoreAwayMiddleware",
     "accounts.middleware.ActorMiddleware",
+    "accounts.signin.middleware.LastSeenMiddleware",
+    "accounts.signin.middleware.AssuranceMiddleware",
 ]
 
 ROOT_URLCONF = "orchestrator.urls"
@@ -234,10 +259,43 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
 ACCOUNT_SESSION_REMEMBER = True
+MFA_ADAPTER = "accounts.signin.secrets.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
 MFA_PASSKEY_LOGIN_ENABLED = True
-ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": f"{2 * SIGN_IN_TRIES}/m/ip,{SIGN_IN_TRIES}/{SIGN_IN_WAIT_SECONDS}s/key",
+}
+ACCOUNT_REAUTHENTICATION_TIMEOUT = REAUTHENTICATION_SECONDS
+SOCIALACCOUNT_ADAPTER = "accounts.sso.adapter.SocialAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "APPS": [
+            {
+                "provider_id": "sso",
+                "name": OIDC_NAME,
+                "client_id": OIDC_CLIENT_ID,
+                "secret": OIDC_CLIENT_SECRET,
+                "settings": {
+                    "server_url": OIDC_ISSUER.rstrip("/"),
+                    "oauth_pkce_enabled": True,
+                    "scope": OIDC_SCOPES,
+                },
+            }
+        ]
+        if OIDC_ISSUER
+        else []
+    }
+}
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Orchestrator: "
+ACCOUNT_FORMS = {"reset_password": "accounts.signin.forms.ForgottenForm"}
+PASSWORD_RESET_TIMEOUT = LINK_HOURS * 3600
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = EMAIL_FROM
+globals().update(mail_of(EMAIL_URL))
 
 # Security -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,24 @@ def _no_bells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr("orchestrator.web.wake.wake", lambda name: None)
         monkeypatch.setattr("orchestrator.web.wake.first", lambda name, seconds: True)
         monkeypatch.setattr("orchestrator.web.wake.forget", lambda name: None)
+
+
+@pytest.fixture(autouse=True)
+def _just_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `client.force_login` be what it stands for: a sign-in with a password, just now."""
+    from django.test import Client
+
+    force_login = Client.force_login
+
+    def sign_in(client: Client, user: User, backend: str | None = None) -> None:
+        force_login(client, user, backend)
+        session = client.session
+        session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
+        session["account_authentication_methods_user"] = str(user.pk)
+        session["orchestrator_seen_at"] = time.time()
+        session.save()
+
+    monkeypatch.setattr(Client, "force_login", sign_in)
 
 
 @pytest.fixture(autouse=True)

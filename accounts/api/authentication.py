@@ -16,6 +16,8 @@ from accounts.actors import Actor
 from accounts.audit import audit
 from accounts.models import AuditEvent, User
 from accounts.restrictions import WrongNetwork
+from accounts.signin import assurance
+from accounts.signin.dangerous import is_dangerous
 from accounts.tokens import LAST_USE_SECONDS, find_known, find_live, note_use
 from orchestrator.addresses import of_client
 
@@ -68,8 +70,16 @@ class SessionAuthentication(authentication.SessionAuthentication):
         if not user.is_active or user.kind != User.Kind.PERSON:
             return None
         self.enforce_csrf(request)
-        _introduce(request, user, None)
+        self.assure(request._request, _introduce(request, user, None))
         return user, None
+
+    def assure(self, request: HttpRequest, actor: Actor) -> None:
+        """Raise `Forbidden` for a session that is not sure enough of who sits there."""
+        session = request.session
+        if not assurance.has_second_factor(session) and actor.needs_second_factor:
+            raise assurance.second_factor_required()
+        if is_dangerous(request) and not assurance.is_fresh(session):
+            raise assurance.reauthentication_required()
 
     def enforce_csrf(self, request: Request) -> None:
         try:

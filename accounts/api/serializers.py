@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from rest_framework import serializers
 
-from accounts.models import ApiToken, AuditEvent, User
+from accounts.models import ApiToken, AuditEvent, Invitation, User
 from accounts.permissions import CODES, SCOPES
 from accounts.revocation import CHOICES, COPY_CHOICES
 from accounts.rotation import LONGEST_OVERLAP_SECONDS, OVERLAP_SECONDS
@@ -30,6 +30,7 @@ class RoleOutput(Output):
     name = serializers.CharField()
     shipped = serializers.BooleanField()
     weight = serializers.IntegerField()
+    requires_second_factor = serializers.BooleanField()
     permissions = serializers.ListField(child=serializers.ChoiceField(CODES))
 
 
@@ -40,6 +41,9 @@ class RoleInput(Input):
 
 
 class RoleChanges(Input):
+    requires_second_factor = Flag(
+        required=False, help_text="Let nobody who holds it sign in without a second factor."
+    )
     weight = Whole(min_value=1, max_value=100, required=False)
     name = Text(max_length=100, required=False)
     permissions = serializers.ListField(
@@ -147,6 +151,70 @@ class PreviousSecret(TypedDict):
     ends_at: datetime | None
     last_used_at: datetime | None
     last_used_address: str | None
+
+
+class SignInOutput(Output):
+    """How an account is signed in to."""
+
+    id = serializers.UUIDField()
+    username = serializers.CharField()
+    locked_seconds = serializers.IntegerField(
+        help_text="How long nobody may try it, after wrong passwords; 0: not locked."
+    )
+    password = serializers.BooleanField(help_text="It has one here.")
+    second_factor = serializers.BooleanField(help_text="It has an authenticator or a passkey.")
+    single_sign_on = serializers.BooleanField(help_text="It is linked to the provider.")
+
+
+class SessionOutput(Output):
+    """A browser that is signed in."""
+
+    id = serializers.UUIDField()
+    address = serializers.CharField()
+    browser = serializers.CharField()
+    method = serializers.CharField(help_text="`password, authenticator`; empty: not known.")
+    began_at = serializers.DateTimeField()
+    last_seen_at = serializers.DateTimeField()
+    current = serializers.BooleanField(source="is_current", help_text="It asks this.")
+
+
+class SessionsOutput(Output):
+    results = SessionOutput(many=True)
+
+
+class LinkOutput(Output):
+    """A link that lets a person set a password: the only time it is shown."""
+
+    link = serializers.CharField()
+
+
+class InvitationOutput(Output):
+    """An account that a person may make for themself by a link."""
+
+    id = serializers.UUIDField()
+    username = serializers.CharField()
+    email = serializers.CharField()
+    roles = serializers.SerializerMethodField()
+    invited_by = UserReference(allow_null=True)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    accepted_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+
+    def get_roles(self, invitation: Invitation) -> list[str]:
+        return sorted(role.name for role in invitation.roles.all())  # prefetched
+
+
+class NewInvitationOutput(InvitationOutput):
+    """An invitation with its link: the only time it is shown."""
+
+    link = serializers.CharField()
+
+
+class InvitationInput(Input):
+    username = Text(max_length=150)
+    email = Text(max_length=254, required=False, allow_blank=True)
+    roles = Texts(help_text="Ids or names.")
 
 
 class TokenOutput(Output):

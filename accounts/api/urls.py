@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounts.api import leaks, openapi, views, webhooks
+from accounts.api import leaks, openapi, signin, views, webhooks
 from orchestrator.api.routing import route
 
 __all__ = ["openapi", "urlpatterns"]  # the schema finds its extensions once they are loaded
@@ -22,6 +22,17 @@ urlpatterns = [
         "user-leaked-tokens-report",
     ),
     route("users/<uuid:id>/impact/", views.UserImpact, "user-impact"),
+    route("users/<uuid:id>/sign-in/", signin.SignIn, "user-sign-in"),
+    route("users/<uuid:id>/sessions/", signin.SessionList, "user-sessions"),
+    route("users/<uuid:id>/sessions/<uuid:session>/end/", signin.SessionEnd, "user-session-end"),
+    route("users/<uuid:id>/sign-out/", signin.SignOut, "user-sign-out"),
+    route("users/<uuid:id>/unlock/", signin.Unlock, "user-unlock"),
+    route("users/<uuid:id>/remove-factors/", signin.RemoveFactors, "user-remove-factors"),
+    route("users/<uuid:id>/reset-password/", signin.ResetPassword, "user-reset-password"),
+    route("invitations/", signin.InvitationList, "invitations"),
+    route("invitations/<uuid:id>/", signin.InvitationItem, "invitation"),
+    route("invitations/<uuid:id>/resend/", signin.InvitationResend, "invitation-resend"),
+    route("invitations/<uuid:id>/revoke/", signin.InvitationRevoke, "invitation-revoke"),
     route("service-accounts/", views.ServiceAccountList, "service-accounts"),
     route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
     route("tokens/<uuid:id>/", views.TokenItem, "token"),

@@ -99,6 +99,8 @@ class RoleItem(Shows, Patches):
         with transaction.atomic():
             if "weight" in data:
                 users.set_weight(self.actor, role, data.pop("weight"))
+            if "requires_second_factor" in data:
+                users.require_second_factor(self.actor, role, data.pop("requires_second_factor"))
             if "name" in data or "permissions" in data:
                 custom_roles.change_role(self.actor, role, **data)
 

@@ -21,26 +21,37 @@ def cipher() -> MultiFernet:
     return _cipher(tuple(settings.FIELD_KEYS))
 
 
+def encrypted(text: str) -> str:
+    """Return `text` as the database may hold it."""
+    return cipher().encrypt(text.encode()).decode()
+
+
+def decrypted(stored: str, label: str) -> str:
+    """Return the text that was `encrypted`. Raises `ImproperlyConfigured`, with the `label`.
+
+    A wrong key must be noticed, not answered with an empty password.
+    """
+    try:
+        return cipher().decrypt(stored.encode()).decode()
+    except InvalidToken:
+        raise ImproperlyConfigured(
+            f"FIELD_KEYS: no key decrypts {label}. Add the key that was in use when it was written."
+        ) from None
+
+
 class EncryptedTextField(models.TextField):
     """Text that the database holds only encrypted (Fernet, AES-128-CBC with HMAC).
 
-    It cannot be searched. Reading raises `ImproperlyConfigured` when no key of `FIELD_KEYS` fits:
-    a wrong key must be noticed, not answered with an empty password.
+    It cannot be searched. Reading raises `ImproperlyConfigured` when no key of `FIELD_KEYS` fits.
     """
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
         if value in (None, ""):
             return value
-        return cipher().encrypt(value.encode()).decode()
+        return encrypted(value)
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
         if value in (None, ""):
             return value
-        try:
-            return cipher().decrypt(value.encode()).decode()
-        except InvalidToken:
-            raise ImproperlyConfigured(
-                f"FIELD_KEYS: no key decrypts {self.model._meta.label}.{self.name}. "
-                "Add the key that was in use when it was written."
-            ) from None
+        return decrypted(value, f"{self.model._meta.label}.{self.name}")

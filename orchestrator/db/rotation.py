@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BATCH = 200
+SECOND_FACTORS = "mfa.Authenticator"
+KEPT = ("secret", "seed")  # of an authenticator app, of recovery codes
 
 
 def encrypted_fields() -> Iterator[tuple[type[models.Model], str]]:
@@ -36,6 +38,7 @@ def rotate() -> tuple[dict[str, int], dict[str, int]]:
     for model, name in encrypted_fields():
         label = f"{model._meta.label}.{name}"
         done[label], stuck[label] = _rotate(model, name)
+    done[SECOND_FACTORS], stuck[SECOND_FACTORS] = _rotate_second_factors()
     return done, stuck
 
 
@@ -57,6 +60,29 @@ def _rotate(model: type[models.Model], name: str) -> tuple[int, int]:
                 stuck += 1
                 continue
             done += _replace(model, name, pk, stored, clear)
+    return done, stuck
+
+
+def _rotate_second_factors() -> tuple[int, int]:
+    """Encrypt anew what allauth keeps of second factors: in a field of its own, JSON."""
+    newest = Fernet(settings.FIELD_KEYS[0])
+    done = stuck = 0
+    model = apps.get_model(SECOND_FACTORS)
+    for pk in list(model._base_manager.order_by("pk").values_list("pk", flat=True)):
+        with transaction.atomic():
+            row = model._base_manager.select_for_update().filter(pk=pk).first()
+            kept = {name: text for name in KEPT if (text := row and row.data.get(name))}
+            old = {name: text for name, text in kept.items() if not _is_of(newest, text)}
+            if not old:
+                continue
+            try:
+                clear = {name: cipher().decrypt(text.encode()) for name, text in old.items()}
+            except InvalidToken:
+                stuck += 1
+                continue
+            row.data |= {name: newest.encrypt(text).decode() for name, text in clear.items()}
+            row.save(update_fields=["data"])
+            done += 1
     return done, stuck
 
 

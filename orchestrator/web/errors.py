@@ -35,6 +35,7 @@ _TEXTS = {
     400: ("bad_request", "The request cannot be understood. Check the address and try again."),
     403: ("forbidden", "You may not do this. Ask an administrator for a role that does."),
     404: ("not_found", "There is nothing here, or nothing that you may see."),
+    429: ("too_many_requests", "Too many tries. Wait a minute, then try again."),
     500: (
         "internal_error",
         "Something went wrong here. The administrators find it in the log by the request id.",
@@ -80,6 +81,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Answer 404."""
     return answer(request, 404)
+
+
+def too_many_requests(request: HttpRequest) -> HttpResponse:
+    """Answer 429, for the limits of the pages of signing in."""
+    response = answer(request, 429)
+    response["Retry-After"] = "60"
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -43,6 +43,7 @@ error-feedback.enabled = false
 NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "residues", "jobs"),
     *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas", "access-requests"),
+    "invitations",
 )
 
 
@@ -89,6 +90,20 @@ for number, receipt in enumerate(Receipt.objects.order_by("pk")[:2]):
     Residue.objects.create(receipt=receipt, kind="bundle", reference=f"/{number}.pvm",
         detail="A folder is still there.", ours=True, seen_at=timezone.now())
 """
+# Browsers that are signed in, as the console's own page makes them.
+SIGNED_IN = """
+from allauth.usersessions.models import UserSession
+from django.test import Client
+from accounts.models import User
+dora = User.objects.get(username="dora")
+for _ in range(3):
+    browser = Client()
+    browser.force_login(dora, "allauth.account.auth_backends.AuthenticationBackend")
+    UserSession.objects.create(user=dora, ip="127.0.0.1", user_agent="a browser",
+        session_key=browser.session.session_key)
+from allauth.mfa.totp.internal.auth import TOTP
+TOTP.activate(User.objects.get(username="eve"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")
+"""
 ENDS = "from events.models import Delivery; Delivery.objects.filter"
 
 
@@ -112,6 +127,10 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     make("service-accounts", username="ci", roles=["Developer"])
     robot = make("service-accounts", username="old-robot", roles=[])
     carol = make("users", username="carol", roles=["Developer"])
+    dora, eve = (make("users", username=n, roles=["Developer"]) for n in ("dora", "eve"))
+    team.product.manage("shell", "-c", SIGNED_IN)
+    sessions = [one["id"] for one in ok(admin.get(f"/users/{dora}/sessions/"))["results"]]
+    invited = [make("invitations", username=f"guest-{n}", roles=[]) for n in range(3)]
     quotas = [make("quotas", role=role, maximum_vms=1000) for role in ("Developer", "Operator")]
     tokens = [make("tokens", user=user, name="x", scopes=["read"]) for user in ("admin", "bob")]
     rotated = make("tokens", user="admin", name="rotated", scopes=["read"])
@@ -200,6 +219,11 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "tokens.end-overlap": [rotated],
         "users.leaked-tokens": [carol],  # nobody asks as her
         "service-accounts.delete": [robot],
+        "users.sessions": [dora],
+        "users.remove-factors": [eve],
+        "users.sessions.end.session": [f"{dora}/{session}" for session in sessions],
+        "invitations.resend": invited[:1],
+        "invitations.revoke": invited[1:2],
         "users.update": [carol],  # who loses nothing that others need
         "jobs.retry": [batch],
         "jobs.cancel": [vm["job"] for vm in waiting[::2]],

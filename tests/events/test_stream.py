@@ -158,7 +158,13 @@ def test_without_redis_events_come_each_second(own_served: Served) -> None:
 
 @pytest.mark.parametrize(
     ("what", "name", "number"),
-    [("session", "alice", 1), ("password", "dave", 0), ("account", "erin", 0)],
+    [
+        ("session", "alice", 1),
+        ("password", "dave", 0),
+        ("account", "erin", 0),
+        ("everywhere", "frank", 0),
+        ("assurance", "grace", 0),
+    ],
 )
 def test_a_browser_stream_ends_with_its_session(
     served: Served, what: str, name: str, number: int

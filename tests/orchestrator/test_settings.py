@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `([A-Z_]+)` \|([^|]+)\|([^|]*)\|([^|]+)\|$", re.MULTILINE)
 TYPES = {
     "bool": {"boolean"},
-    "positive": {"number", "days", "seconds"},
+    "positive": {"number", "days", "hours", "seconds"},
     "whole": {"days", "number"},
     "seconds": {"seconds"},
     "share": {"share"},
@@ -30,6 +30,9 @@ TYPES = {
     "public_url": {"URL"},
     "redis": {"URL"},
     "syslog": {"URL"},
+    "issuer": {"URL"},
+    "mail": {"URL"},
+    "names_by_key": {"JSON"},
     "str": {"text", "URL"},
 }
 KEY = "SrUXSrlXUe9pPM8kVcHWgYvbKSOFmFMcpkTuVVNfzQM="  # decrypts nothing: only of this test
@@ -100,6 +103,10 @@ def test_the_page_lists_every_setting_with_its_type_and_default() -> None:
         ({"VAR_DIR": "/proc/nowhere"}, ["VAR_DIR", "/proc/nowhere"]),
         ({"JOB_LEASE_SECONDS": "nan"}, ["JOB_LEASE_SECONDS", "must be a number"]),
         ({"PUBLIC_URL": "example.com"}, ["PUBLIC_URL", "https://"]),
+        ({"OIDC_ISSUER": "http://example.com"}, ["OIDC_ISSUER", "https://"]),
+        ({"OIDC_ISSUER": "http://10.0.0.1"}, ["OIDC_CLIENT_ID", "OIDC_ISSUER"]),
+        ({"OIDC_ROLES": '{"admins": [1]}'}, ["OIDC_ROLES", "JSON object"]),
+        ({"EMAIL_URL": "smtp://u:p@"}, ["EMAIL_URL", "smtp://host:25"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

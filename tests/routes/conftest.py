@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from accounts import tokens, users
+from accounts import invitations, tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images
@@ -58,7 +59,10 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         type="pvm",
     )
     robot = users.create_user(root, username="robot", roles=[], kind=User.Kind.SERVICE)
+    invitation, _ = invitations.invite(root, username="guest", roles=[])
     shared = {
+        "invitation": invitation.pk,
+        "session": uuid4(),  # tests/accounts/test_signin.py has real ones
         "service": robot.pk,
         "host": host.pk,
         "hold": window.pk,

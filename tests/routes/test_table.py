@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -33,7 +34,7 @@ COLUMNS = (
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger.
-ELSEWHERE = ("account_", "mfa_", "usersessions_")
+ELSEWHERE = ("account_", "mfa_", "sso_", "usersessions_")
 # The noun that a route's id names: the first prefix of its name in this list.
 NOUNS = {
     "api:user": "user",
@@ -51,6 +52,10 @@ NOUNS = {
     "api:grant": "grant",
     "api:vm": "vm",
     "api:residue": "residue",
+    "api:invitation": "invitation",
+    "accounts:invitation": "invitation",
+    "accounts:session": "session",
+    "accounts:role": "role",
     "accounts:token": "token",
     "vms:token-access": "token",
     "accounts:user": "user",
@@ -87,6 +92,7 @@ NOUNS = {
 # What a POST to the API sends, so that it is refused for the role's sake or for nothing.
 BODIES: dict[str, dict[str, Any]] = {
     "api:users": {"username": "new", "roles": []},
+    "api:invitations": {"username": "new", "roles": []},
     "api:service-accounts": {"username": "new", "roles": []},
     "api:tokens": {"name": "new", "scopes": ["read"]},
     "api:webhooks": {"name": "new", "url": "http://10.0.0.1/"},
@@ -214,6 +220,7 @@ def answer(client: Client, world: World, name: str, method: str, whose: str) -> 
     form = FORM
     if name == "jobs:new-batch":
         form += b"&" + urlencode({"verb": "vm.delete", "id": thing.ids["vm"]}).encode()
+    cookies = deepcopy(client.cookies)
     with transaction.atomic():
         response = client.generic(
             method,
@@ -222,6 +229,7 @@ def answer(client: Client, world: World, name: str, method: str, whose: str) -> 
             "application/json" if api else "application/x-www-form-urlencoded",
         )
         transaction.set_rollback(True)
+    client.cookies = cookies  # a new session's key would name one that was taken back
     if response.status_code == 302 and "/accounts/login/" in response["Location"]:
         return "login"
     return str(response.status_code)
@@ -260,6 +268,8 @@ def address(name: str, ids: dict[str, Any]) -> str:
     arguments: dict[str, Any] = {}
     for key in re.findall(r"<uuid:(\w+)>", pattern):
         arguments[key] = ids[noun_of(name) if key == "id" else key]
+    if "<str:secret>" in pattern:
+        arguments["secret"] = "unknown"
     if "<slug:kind>" in pattern:
         arguments["kind"] = "cordon"
     return reverse(name, kwargs=arguments)

@@ -121,6 +121,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed = {"user": people[chance // 2 % len(people)], "maximum_vms": 5}
     if noun == "roles" and "permissions" in body and "name" in body:
         aimed = {"name": f"fresh-{chance:x}", "permissions": ["hosts.view"]}
+    if noun == "invitations" and "username" in body:
+        aimed = {"username": f"fresh-{chance:x}", "roles": []}
     if noun == "access-requests" and "template" in body:
         aimed = {"template": f"fresh-{chance:x}", "reason": "a test"}
     if noun == "grants" and "templates" in body:

@@ -64,6 +64,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "live": _GOOD,
     "active": _GOOD,
     "inactive": ("gray", "ban"),
+    "locked": ("red", "lock"),
     "usable": _GOOD,
     "tainted": ("yellow", "alert-triangle"),
     "expired": ("gray", "clock"),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.utils import decrypt
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -66,3 +70,26 @@ def test_a_missing_key_is_told_and_nothing_is_lost(settings, keys, capsys):
 
 def test_every_secret_is_found():
     assert {model for model, _ in encrypted_fields()} == {Host, CatalogSource, Webhook}
+
+
+def test_the_secrets_of_second_factors_are_encrypted_and_rotated(settings, keys, bob, capsys):
+    old, new = keys
+    authenticator = TOTP.activate(bob, "GEZDGNBVGY3TQOJQ").instance
+    RecoveryCodes.activate(bob)
+    codes = RecoveryCodes(bob.authenticator_set.get(type="recovery_codes")).get_unused_codes()
+    assert "GEZDGNBV" not in str(Authenticator.objects.values_list("data", flat=True))
+    settings.FIELD_KEYS = [new, old]
+    call_command("rotate_keys")
+    assert "mfa.Authenticator: 2 encrypted anew" in capsys.readouterr().out
+    settings.FIELD_KEYS = [new]
+    authenticator.refresh_from_db()
+    assert decrypt(authenticator.data["secret"]) == "GEZDGNBVGY3TQOJQ"
+    assert (
+        RecoveryCodes(bob.authenticator_set.get(type="recovery_codes")).get_unused_codes() == codes
+    )
+    call_command("rotate_keys")
+    assert "mfa.Authenticator: 0 encrypted anew" in capsys.readouterr().out
+    settings.FIELD_KEYS = [old]
+    with pytest.raises(SystemExit):
+        call_command("rotate_keys")
+    assert "mfa.Authenticator: 2 that no key" in capsys.readouterr().err

@@ -32,6 +32,8 @@ CAST = {
     "dave": "Developer",
     "erin": "Developer",
     "fay": "Lead",
+    "frank": "Developer",
+    "grace": "Auditor",
 }
 
 

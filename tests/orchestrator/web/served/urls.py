@@ -9,7 +9,9 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from accounts.models import ApiToken, User
+from accounts.actors import Actor
+from accounts.models import ApiToken, Role, User
+from accounts.signin.sessions import sign_out_everywhere
 from accounts.tokens import find_live
 from events.models import Event
 from events.publishing import publish
@@ -102,6 +104,12 @@ def take_away(request: HttpRequest) -> HttpResponse:
             user = User.objects.get(username=request.GET["name"])
             user.set_password("a new one altogether")
             user.save()
+        case "everywhere":
+            user = User.objects.get(username=request.GET["name"])
+            sign_out_everywhere(Actor(user), user)
+        case "assurance":
+            roles = Role.objects.filter(group__user__username=request.GET["name"])
+            roles.update(requires_second_factor=True)
         case "roles":
             User.objects.get(username=request.GET["name"]).groups.clear()
     return HttpResponse("gone")
