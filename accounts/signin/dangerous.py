@@ -28,6 +28,9 @@ PAGES = frozenset(
         "accounts:user-sign-out",
         "accounts:user-reset-password",
         "accounts:user-remove-factors",
+        "accounts:service-account-create",
+        "accounts:delete-service",
+        "accounts:token-rotate",
         "accounts:invite",
         "accounts:invitation-resend",
         "accounts:role-create",
@@ -45,6 +48,7 @@ PAGES = frozenset(
 API = frozenset(
     {
         ("POST", "api:tokens"),
+        ("POST", "api:token-rotate"),
         ("POST", "api:users"),
         ("PATCH", "api:user"),
         ("POST", "api:user-sign-out"),
@@ -52,6 +56,7 @@ API = frozenset(
         ("POST", "api:user-remove-factors"),
         ("POST", "api:service-accounts"),
         ("PATCH", "api:service-account"),
+        ("DELETE", "api:service-account"),
         ("POST", "api:invitations"),
         ("POST", "api:invitation-resend"),
         ("POST", "api:roles"),
