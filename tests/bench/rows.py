@@ -113,7 +113,10 @@ def _revocable(kind: str, spared: str) -> dict[str, Any]:
         "membership": f"users/{user.pk}/",
         "user": f"users/{user.pk}/",
     }
-    changes = {"membership": {"roles": ["Developer"]}, "user": {"active": False}}
+    changes: dict[str, dict[str, Any]] = {
+        "membership": {"roles": ["Developer"]},
+        "user": {"active": False},
+    }
     return {
         "kind": kind,
         "account": user.username,
