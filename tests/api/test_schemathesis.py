@@ -224,7 +224,7 @@ def _store(team: Team) -> tuple[str, str]:
     (folder / "alpine").mkdir(parents=True)
     (folder / "alpine/alpine.pdpack").write_bytes(b"a pack")
     meta = {"catalog_id": "ALPINE", "version": "3", "architecture": "arm64", "type": "pvm"}
-    meta |= {"pack_path": "alpine.pdpack", "compressed_size": 6}
+    meta["pack_path"] = "alpine.pdpack"
     (folder / "alpine/alpine.meta").write_text(json.dumps(meta))
     connection = f"provider=local-storage;catalog_path={folder}"
     body = {"name": "packs", "connection": connection}
