@@ -18,6 +18,7 @@ import orchestrator.api.urls
 import vms.api.urls
 from accounts.signin import views as signin
 from accounts.sso import views as sso
+from catalog.download_view import download
 from orchestrator.api.pages import DocsPage
 from orchestrator.web import errors, health
 
@@ -95,6 +96,15 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("accounts/", include(allauth_urls)),
     path("api/v2/", include((api_urls, "api"))),
+    # Hosts with a ticket, in the contract's words.
+    *(
+        path(
+            f"{root}catalog/<str:catalog_id>/<str:version>/<str:architecture>/download",
+            download,
+            name=f"download-{name}",
+        )
+        for root, name in (("api/v1/", "v1"), ("api/", "alias"))
+    ),
     path("api/docs/", DocsPage.as_view(), name="api-docs"),
     path("", include("accounts.urls")),
     path("", include("jobs.urls")),
