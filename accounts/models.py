@@ -26,6 +26,8 @@ class User(AbstractUser):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
+    # Counted up to end all access tokens of the account at once.
+    token_epoch = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -79,6 +81,8 @@ class ApiToken(BaseModel):
     name = models.CharField(max_length=100)
     public_id = models.CharField(max_length=16, unique=True)
     digest = models.CharField(max_length=64)
+    # Chosen by the maker of a key pair (`accounts.key_pairs`); other tokens have none.
+    key = models.CharField(max_length=100, null=True)  # noqa: DJ001 - many have none, each is unique
     scopes = models.JSONField(default=list)
     # Ids of the templates it may use; null means no narrowing. Templates live in a higher room.
     templates = models.JSONField(null=True, default=None)
@@ -90,6 +94,13 @@ class ApiToken(BaseModel):
 
     objects = ApiTokenQuerySet.as_manager()
 
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(revoked_at=None), name="token_key_unique"
+            )
+        ]
+
     def __str__(self) -> str:
         return self.name
 
@@ -97,6 +108,29 @@ class ApiToken(BaseModel):
     def prefix(self) -> str:
         """What may be shown of the token, to tell it from others."""
         return f"orc_{self.public_id}"
+
+
+class Preference(BaseModel):
+    """How an account likes a client's pages, by a slug that the client chooses. Decides nothing."""
+
+    class Kind(models.TextChoices):
+        STRING = "string"
+        BOOL = "bool"
+        INT = "int"
+        JSON = "json"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="preferences")
+    slug = models.CharField(max_length=100)
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=6, choices=Kind.choices)
+    value = models.TextField(blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "slug"], name="preference_unique")]
+
+    def __str__(self) -> str:
+        return self.slug
 
 
 class AuditQuerySet(models.QuerySet["AuditEvent"]):

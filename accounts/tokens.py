@@ -14,6 +14,7 @@ from django.utils.crypto import salted_hmac
 
 from accounts import revocation
 from accounts.audit import audit
+from accounts.escalation import refuse_acting_as
 from accounts.models import ApiToken, User
 from accounts.permissions import SCOPES
 from events.publishing import publish
@@ -80,6 +81,7 @@ def create_token(
         actor.take()
         if owner.pk != actor.user_id:
             actor.require("accounts.manage")
+            refuse_acting_as(actor, owner)
         token = ApiToken.objects.create(
             user=owner,
             name=name,

@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from accounts import access_tokens
 from accounts.actors import Actor
+from accounts.key_pairs import find_live_pair
 from accounts.tokens import find_live, note_use
 from compat.wire.errors import Unauthorized
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
+    from accounts.models import ApiToken, User
+
 NO_CREDENTIALS = (
     "API key must be in format base64(key:secret). Send it as X-Api-Key, or send a token as "
     "“Authorization: Bearer …”."
 )
-BAD_TOKEN = "This token is not valid: it is unknown, expired or revoked. Use a live one."
+BAD_TOKEN = "This token is not valid: it is unknown, expired or revoked. Log in again."
+BAD_KEY = "This API key is not valid: it is unknown, expired or revoked. Use a live one."
 
 
 def stranger(request: HttpRequest) -> Actor:
@@ -30,30 +35,43 @@ def stranger(request: HttpRequest) -> Actor:
 
 
 def authenticate(request: HttpRequest, *, token_in_query: bool) -> Actor:
-    """Return who asks. Raises `Unauthorized`.
+    """Return who asks with this request. Raises `Unauthorized`."""
+    actor = stranger(request)
+    in_query = request.GET.get("access_token") or request.GET.get("authorization") or ""
+    actor.user, actor.token = identify(
+        request.headers.get("Authorization", ""),
+        request.headers.get("X-Api-Key", ""),
+        in_query if token_in_query else "",
+    )
+    if actor.token:
+        note_use(actor.token, actor.address)
+    return actor
 
-    Exactly one kind of credentials per request; `X-Claims`, `X-Roles`, `X-Super-User` and the
-    like, by which servers of the original trust one another, count for nothing.
+
+def identify(authorization: str, api_key: str, in_query: str = "") -> tuple[User, ApiToken | None]:
+    """Return the account behind credentials, and the token that narrows it. Raises `Unauthorized`.
+
+    The arguments are the two headers, and the token of a query where that is read. Exactly one kind
+    is allowed per request. `X-Claims`, `X-Roles`, `X-Super-User` and the like, by which servers of
+    the original trust one another, count for nothing.
     """
-    authorization = request.headers.get("Authorization", "")
-    api_key = request.headers.get("X-Api-Key", "")
     if authorization and api_key:
         raise Unauthorized("")
-    if authorization:
-        scheme, _, text = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthorized("")
-    elif token_in_query:
-        text = request.GET.get("access_token") or request.GET.get("authorization") or ""
-    else:
-        text = ""
+    if api_key:
+        pair = find_live_pair(api_key) if api_key.isascii() else None
+        if pair is None:
+            raise Unauthorized(BAD_KEY)
+        return pair.user, pair
+    scheme, _, text = authorization.partition(" ") if authorization else ("bearer", "", in_query)
+    if scheme.lower() != "bearer":
+        raise Unauthorized("")
     text = text.strip()
-    if not text or not text.isascii() or "\0" in text:
+    if not text:
         raise Unauthorized(NO_CREDENTIALS)
-    token = find_live(text)
-    if token is None:
+    if not text.isascii() or "\0" in text:
         raise Unauthorized(BAD_TOKEN)
-    actor = stranger(request)
-    actor.user, actor.token = token.user, token
-    note_use(token, actor.address)
-    return actor
+    if access := access_tokens.read(text):
+        return access.user, access.key
+    if token := find_live(text):
+        return token.user, token
+    raise Unauthorized(BAD_TOKEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
+import compat.identity.urls
 from compat import health, refused
 from compat.wire.endpoints import Nothing
 
@@ -16,6 +17,7 @@ urlpatterns = [
         include(
             [
                 *health.urlpatterns,
+                *compat.identity.urls.urlpatterns,
                 *refused.urlpatterns,
             ]
         ),
