@@ -79,6 +79,11 @@ try:
     # Clocks further apart than this are shown as a failing check.
     HOST_CLOCK_TOLERANCE_SECONDS: float = env.seconds("HOST_CLOCK_TOLERANCE_SECONDS", 60)
 
+    # The catalog. Local storages are below one of these folders.
+    CATALOG_FOLDERS: list[Path] = env.folders("CATALOG_FOLDERS", VAR_DIR.resolve() / "catalogs")
+    CATALOG_TICKET_SECONDS: int = env.positive("CATALOG_TICKET_SECONDS", 900)
+    CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 21_600)
+
     # VMs. Seconds.
     CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)
     CLONE_CALL_SECONDS: float = env.seconds("CLONE_CALL_SECONDS", 600)
