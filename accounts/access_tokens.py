@@ -25,6 +25,7 @@ from accounts.actors import Actor
 from accounts.audit import audit
 from accounts.claims import claims_of, role_names_of
 from accounts.models import ApiToken, User
+from accounts.restrictions import check_network
 from orchestrator.refusals import Forbidden, NotFound, Refusal
 
 if TYPE_CHECKING:
@@ -126,8 +127,11 @@ def issue(actor: Actor, user: User, key: ApiToken | None = None) -> tuple[str, i
     return jwt.encode(payload, _secret(), algorithm=ALGORITHM), payload["exp"]
 
 
-def read(text: str) -> AccessToken | None:
-    """Return the live token whose text this is, else None. All failures look alike."""
+def read(text: str, address: str) -> AccessToken | None:
+    """Return the live token whose text this is, else None. All failures look alike.
+
+    `address` is where the request comes from: `WrongNetwork` when its key may not be used there.
+    """
     try:
         payload = jwt.decode(
             text, _secret(), algorithms=[ALGORITHM], options={"require": _REQUIRED}
@@ -144,6 +148,7 @@ def read(text: str) -> AccessToken | None:
         key = ApiToken.objects.live().filter(pk=key_id, user=user).first()
         if key is None:
             return None
+        check_network(key, address)
     return AccessToken(user, key, payload["exp"])
 
 

@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.utils.crypto import salted_hmac
 
 from accounts.models import ApiToken, User
+from accounts.restrictions import check_network
 from accounts.tokens import create_token
 from orchestrator.refusals import Conflict, Invalid
 
@@ -69,10 +70,11 @@ def create_key_pair(
     return token
 
 
-def find_live_pair(text: str) -> ApiToken | None:
+def find_live_pair(text: str, address: str) -> ApiToken | None:
     """Return the live key pair that `text` (base64 of `key:secret`) means, else None.
 
-    Its account is active and loaded. All failures look alike.
+    Its account is active and loaded. `address` is where the request comes from. All failures look
+    alike, but for the right secret from a wrong network: that raises `WrongNetwork`.
     """
     try:
         key, _, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
@@ -88,7 +90,10 @@ def find_live_pair(text: str) -> ApiToken | None:
     )
     expected = token.digest if token else "0" * 64
     given = _digest(token.public_id if token else "", secret)
-    return token if hmac.compare_digest(expected, given) else None
+    if not token or not hmac.compare_digest(expected, given):
+        return None
+    check_network(token, address)
+    return token
 
 
 def _digest(public_id: str, secret: str) -> str:

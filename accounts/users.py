@@ -33,6 +33,7 @@ def create_user(
     email: str = "",
     password: str = "",
     kind: User.Kind = User.Kind.PERSON,
+    description: str = "",
 ) -> User:
     """Make an account. A person without a password cannot sign in until one is set.
 
@@ -40,7 +41,7 @@ def create_user(
     or a weak password.
     """
     actor.require("accounts.manage")
-    user = User(username=username.strip(), email=email, kind=kind)
+    user = User(username=username.strip(), email=email, kind=kind, description=description.strip())
     if kind == User.Kind.SERVICE and password:
         raise Invalid.field("password", "A service account has tokens, not a password.")
     try:

@@ -9,8 +9,10 @@ import structlog
 from accounts import access_tokens
 from accounts.actors import Actor
 from accounts.key_pairs import find_live_pair
+from accounts.restrictions import WrongNetwork
 from accounts.tokens import find_live, note_use
 from compat.wire.errors import Unauthorized
+from orchestrator.addresses import of_client
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -29,36 +31,45 @@ def stranger(request: HttpRequest) -> Actor:
     """Return the actor of a request whose credentials were not looked at."""
     return Actor(
         user=None,
-        address=request.META.get("REMOTE_ADDR", ""),
+        address=of_client(request.META.get("REMOTE_ADDR", "")),
         request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
 
 
-def authenticate(request: HttpRequest, *, token_in_query: bool) -> Actor:
-    """Return who asks with this request. Raises `Unauthorized`."""
-    actor = stranger(request)
+def authenticate(actor: Actor, request: HttpRequest, *, token_in_query: bool) -> None:
+    """Let `actor`, so far a stranger, be who asks with this request.
+
+    Raises `Unauthorized`, or `WrongNetwork`, then with the actor as whose token it was.
+    """
     in_query = request.GET.get("access_token") or request.GET.get("authorization") or ""
-    actor.user, actor.token = identify(
-        request.headers.get("Authorization", ""),
-        request.headers.get("X-Api-Key", ""),
-        in_query if token_in_query else "",
-    )
+    try:
+        actor.user, actor.token = identify(
+            request.headers.get("Authorization", ""),
+            request.headers.get("X-Api-Key", ""),
+            in_query if token_in_query else "",
+            address=actor.address,
+        )
+    except WrongNetwork as refusal:
+        actor.user, actor.token = refusal.token.user, refusal.token
+        raise
     if actor.token:
         note_use(actor.token, actor.address)
-    return actor
 
 
-def identify(authorization: str, api_key: str, in_query: str = "") -> tuple[User, ApiToken | None]:
-    """Return the account behind credentials, and the token that narrows it. Raises `Unauthorized`.
+def identify(
+    authorization: str, api_key: str, in_query: str, *, address: str
+) -> tuple[User, ApiToken | None]:
+    """Return the account behind credentials, and the token that narrows it.
 
-    The arguments are the two headers, and the token of a query where that is read. Exactly one kind
-    is allowed per request. `X-Claims`, `X-Roles`, `X-Super-User` and the like, by which servers of
-    the original trust one another, count for nothing.
+    The arguments are the two headers, the token of a query where that is read, and where the
+    request comes from. Exactly one kind is allowed per request. `X-Claims`, `X-Roles`,
+    `X-Super-User` and the like, by which servers of the original trust one another, count for
+    nothing. Raises `Unauthorized`, `WrongNetwork`.
     """
     if authorization and api_key:
         raise Unauthorized("")
     if api_key:
-        pair = find_live_pair(api_key) if api_key.isascii() else None
+        pair = find_live_pair(api_key, address) if api_key.isascii() else None
         if pair is None:
             raise Unauthorized(BAD_KEY)
         return pair.user, pair
@@ -70,8 +81,8 @@ def identify(authorization: str, api_key: str, in_query: str = "") -> tuple[User
         raise Unauthorized(NO_CREDENTIALS)
     if not text.isascii() or "\0" in text:
         raise Unauthorized(BAD_TOKEN)
-    if access := access_tokens.read(text):
+    if access := access_tokens.read(text, address):
         return access.user, access.key
-    if token := find_live(text):
+    if token := find_live(text, address):
         return token.user, token
     raise Unauthorized(BAD_TOKEN)

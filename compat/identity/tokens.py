@@ -23,7 +23,7 @@ class Token(Endpoint):
     def post(self, request: HttpRequest) -> HttpResponse:
         key = None
         if given := self.body.text("api_key"):
-            key = find_live_pair(given)
+            key = find_live_pair(given, self.actor.address)
             if key is None:
                 raise Unauthorized(BAD_KEY)
             user = key.user
@@ -44,6 +44,6 @@ class Validate(Endpoint):
     with_diagnostics = True
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        if access_tokens.read(self.body.text("token", needed=True)) is None:
+        if not access_tokens.read(self.body.text("token", needed=True), self.actor.address):
             raise Unauthorized(BAD_TOKEN)
         return answer({"valid": True})

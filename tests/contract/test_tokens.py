@@ -16,7 +16,9 @@ from accounts import access_tokens, users
 from accounts.actors import SYSTEM, Actor
 from accounts.key_pairs import create_key_pair, encoded
 from accounts.models import ApiToken, AuditEvent, Role
+from accounts.rotation import rotate_token
 from accounts.tokens import revoke_token
+from orchestrator.refusals import Conflict
 from tests.api.conftest import make_token
 from tests.contract.conftest import Tool, is_error, is_unauthorized
 
@@ -204,9 +206,9 @@ def test_forged_tokens_are_none(token: str, alice: User, settings: Any) -> None:
 
 
 def test_the_secret_is_the_same_in_every_process(token: str, settings: Any) -> None:
-    assert access_tokens.read(token)
+    assert access_tokens.read(token, "")
     settings.SECRET_KEY = "another"
-    assert access_tokens.read(token) is None
+    assert access_tokens.read(token, "") is None
 
 
 def _pair(user: User, *scopes: str) -> ApiToken:
@@ -247,6 +249,23 @@ def test_a_narrow_key_stays_narrow_as_a_token(alice: User, stranger: Tool) -> No
     refused = bearer(token)("post", "/auth/users", {"username": "x", "email": "x@y.example"})
     assert is_unauthorized(refused)
     assert "scope" in refused.json()["error_description"]
+
+
+def test_a_key_is_used_from_its_networks_alone(bob: User, stranger: Tool) -> None:
+    pair = _pair(bob)
+    header = encoded("CI_KEY", "s3cret")
+    token = log_in(stranger, api_key=header).json()["token"]
+    ApiToken.objects.filter(pk=pair.pk).update(networks=["10.0.0.0/8"])
+    assert is_unauthorized(Tool(X_Api_Key=header)("get", ASKS))
+    assert is_unauthorized(bearer(token)("get", ASKS))
+    assert is_unauthorized(log_in(stranger, api_key=header))
+    refused = AuditEvent.objects.filter(outcome="refused", data__code="token_network").first()
+    assert (refused.actor_name, refused.token_name) == ("bob", "ci")
+
+
+def test_a_key_pair_is_not_rotated(bob: User) -> None:
+    with pytest.raises(Conflict):
+        rotate_token(Actor(user=bob), _pair(bob))
 
 
 @pytest.mark.parametrize(
