@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 
 import compat.identity.urls
-from compat import health, refused
+from compat import config, health, refused
 from compat.wire.endpoints import Nothing
 
 app_name = "compat"
@@ -17,6 +17,7 @@ urlpatterns = [
         include(
             [
                 *health.urlpatterns,
+                *config.urlpatterns,
                 *compat.identity.urls.urlpatterns,
                 *refused.urlpatterns,
             ]
