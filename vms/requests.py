@@ -52,7 +52,8 @@ def request_vm(
 
     It comes only on `host`, on a host of `architecture`, on one with any of `host_tags`, where they
     are given. After `maximum_wait_seconds` in the queue (by default `QUEUE_MAXIMUM_WAIT_SECONDS`)
-    it is given up. With a `source` it is a clone of that placement's VM instead, and comes where that one is.
+    it is given up. With a `source` it is a clone of that placement's VM instead, and comes where
+    that one is.
 
     In one transaction: the rights are taken (account, token, images, template, grant), and the VM,
     its job, event and audit are written. Raises `Invalid`, `NotFound`, `Forbidden` with a code, or
