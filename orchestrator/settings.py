@@ -48,6 +48,8 @@ try:
     WEB_THREADS: int = env.positive("WEB_THREADS", 8)
     WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
     WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
+    # Origins whose pages may call the compatible API, such as the Parallels console's.
+    COMPAT_CORS_ORIGINS: list[str] = env.origins("COMPAT_CORS_ORIGINS", [])
 
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
@@ -134,10 +136,12 @@ INSTALLED_APPS = [
     "catalog",
     "vms",
     "deployments",
+    "compat",
     "orchestrator.console",
 ]
 
 MIDDLEWARE = [
+    "compat.wire.middleware.CompatMiddleware",  # before all else: it changes the path
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

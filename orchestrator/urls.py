@@ -81,6 +81,7 @@ urlpatterns = [
     path("accounts/", include(allauth_urls)),
     path("api/v2/", include((api_urls, "api"))),
     path("api/docs/", DocsPage.as_view(), name="api-docs"),
+    path("api/v1", include("compat.urls")),
     path("", include("accounts.urls")),
     path("", include("jobs.urls")),
     path("", include("hosts.urls")),

@@ -72,6 +72,14 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response:
     A refusal with 403 is audited here, after the rollback: whoever authenticated the request left
     `on_refusal` on it. What nobody expected is logged and told without any detail.
     """
+    response = problem_of(exc)
+    if response.status_code == HTTPStatus.FORBIDDEN:
+        _tell(response.data, context)
+    return response
+
+
+def problem_of(exc: Exception) -> Response:
+    """Return the problem that `exc` is; what nobody expected is logged and told without detail."""
     response = _known(exc)
     if response is None:
         log.error("api.unexpected", exc_info=exc)
@@ -80,8 +88,6 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response:
             "Something went wrong here. The administrators find it in the log by the request id.",
             "internal_error",
         )
-    if response.status_code == HTTPStatus.FORBIDDEN:
-        _tell(response.data, context)
     return response
 
 

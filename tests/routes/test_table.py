@@ -32,8 +32,9 @@ COLUMNS = (
     ("administrator", "other"),
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger.
-ELSEWHERE = ("account_", "mfa_", "usersessions_")
+# What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger. So
+# has the compatible API, which takes no sessions: tests/contract.
+ELSEWHERE = ("account_", "mfa_", "usersessions_", "compat:")
 # The noun that a route's id names: the first prefix of its name in this list.
 NOUNS = {
     "api:user": "user",
