@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-from compat import health, refused
+from compat import health, jobs, refused
+from compat.machines import urls as machines
 from compat.wire.endpoints import Nothing
 
 app_name = "compat"
@@ -16,6 +17,8 @@ urlpatterns = [
         include(
             [
                 *health.urlpatterns,
+                *jobs.urlpatterns,
+                *machines.urlpatterns,
                 *refused.urlpatterns,
             ]
         ),

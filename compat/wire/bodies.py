@@ -87,10 +87,12 @@ class Body:
     def flag(self, *names: str) -> bool:
         """Return a boolean; forms and queries send it as text. False when it is not there."""
         value = self.get(*names)
-        word = value.strip().lower() if isinstance(value, str) else value
-        if word in _TRUE and word is not False:
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        word = value.strip().lower() if isinstance(value, str) else None
+        if word in _TRUE:
             return True
-        if word is None or word in _FALSE:
+        if word in _FALSE:
             return False
         raise Invalid.field(names[0], f"Invalid request body: {names[0]} must be true or false.")
 
