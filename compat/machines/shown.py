@@ -55,19 +55,15 @@ def state_of(vm: VirtualMachine) -> str:
 
 def host_facts(actor: Actor, host: Host) -> dict[str, Any]:
     """Return what a record says of its host. Its address is for those who may see hosts."""
-    shown = {
+    may_see = actor.can("hosts.view")
+    address = urlsplit(host.url).hostname or ""
+    return {
+        "host": host.url if may_see else host.name,
+        "host_url": address if may_see else host.name,
         "host_id": str(host.pk),
         "host_name": host.name,
         "host_state": "healthy" if host.status.health == Health.HEALTHY else "unhealthy",
-    }
-    address = urlsplit(host.url).hostname or ""
-    if not actor.can("hosts.view"):
-        return {"host": host.name, **shown}
-    return {
-        "host": host.url,
-        "host_url": address,
-        **shown,
-        "host_external_ip_address": address,
+        "host_external_ip_address": address if may_see else NO_ADDRESS,
     }
 
 
