@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-import compat.identity.urls
-from compat import config, health, refused
+from compat import config, health, jobs, refused
+from compat.identity import urls as identity
+from compat.machines import urls as machines
 from compat.wire.endpoints import Nothing
 
 app_name = "compat"
@@ -18,8 +19,10 @@ urlpatterns = [
             [
                 *health.urlpatterns,
                 *config.urlpatterns,
-                *compat.identity.urls.urlpatterns,
+                *identity.urlpatterns,
                 *refused.urlpatterns,
+                *jobs.urlpatterns,
+                *machines.urlpatterns,
             ]
         ),
     ),

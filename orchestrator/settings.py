@@ -57,6 +57,11 @@ try:
     RATE_LIMIT_ADDRESS: int = env.whole("RATE_LIMIT_ADDRESS", 500)
     RATE_LIMIT_STRANGER: int = env.whole("RATE_LIMIT_STRANGER", 20)
 
+    # How long clients of its synchronous calls are held. Seconds.
+    COMPAT_CREATE_SECONDS: float = env.seconds("COMPAT_CREATE_SECONDS", 3600)
+    COMPAT_QUEUE_SECONDS: float = env.seconds("COMPAT_QUEUE_SECONDS", 300)
+    COMPAT_CALL_SECONDS: float = env.seconds("COMPAT_CALL_SECONDS", 600)
+
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
