@@ -127,14 +127,18 @@ def issue(actor: Actor, user: User, key: ApiToken | None = None) -> tuple[str, i
     return jwt.encode(payload, _secret(), algorithm=ALGORITHM), payload["exp"]
 
 
-def read(text: str, address: str) -> AccessToken | None:
+def read(text: str, address: str, *, began_before: bool = False) -> AccessToken | None:
     """Return the live token whose text this is, else None. All failures look alike.
 
     `address` is where the request comes from: `WrongNetwork` when its key may not be used there.
+    With `began_before` the token's time may be up: it was live when the call began that is held.
     """
     try:
         payload = jwt.decode(
-            text, _secret(), algorithms=[ALGORITHM], options={"require": _REQUIRED}
+            text,
+            _secret(),
+            algorithms=[ALGORITHM],
+            options={"require": _REQUIRED, "verify_exp": not began_before},
         )
         user_id = UUID(str(payload["uid"]))
         key_id = UUID(str(payload["api_key_id"])) if "api_key_id" in payload else None

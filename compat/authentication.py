@@ -13,6 +13,7 @@ from accounts.restrictions import WrongNetwork
 from accounts.tokens import find_live, note_use
 from compat.wire.errors import Unauthorized
 from orchestrator.addresses import of_client
+from orchestrator.web.waiting import is_inner
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -48,6 +49,7 @@ def authenticate(actor: Actor, request: HttpRequest, *, token_in_query: bool) ->
             request.headers.get("X-Api-Key", ""),
             in_query if token_in_query else "",
             address=actor.address,
+            began_before=is_inner(request),
         )
     except WrongNetwork as refusal:
         actor.user, actor.token = refusal.token.user, refusal.token
@@ -57,14 +59,15 @@ def authenticate(actor: Actor, request: HttpRequest, *, token_in_query: bool) ->
 
 
 def identify(
-    authorization: str, api_key: str, in_query: str, *, address: str
+    authorization: str, api_key: str, in_query: str, *, address: str, began_before: bool = False
 ) -> tuple[User, ApiToken | None]:
     """Return the account behind credentials, and the token that narrows it.
 
     The arguments are the two headers, the token of a query where that is read, and where the
-    request comes from. Exactly one kind is allowed per request. `X-Claims`, `X-Roles`,
-    `X-Super-User` and the like, by which servers of the original trust one another, count for
-    nothing. Raises `Unauthorized`, `WrongNetwork`.
+    request comes from; with `began_before` it belongs to a call that is held. Exactly one kind of
+    credentials is allowed per request. `X-Claims`, `X-Roles`, `X-Super-User` and the like, by which
+    servers of the original trust one another, count for nothing. Raises `Unauthorized`,
+    `WrongNetwork`.
     """
     if authorization and api_key:
         raise Unauthorized("")
@@ -81,7 +84,7 @@ def identify(
         raise Unauthorized(NO_CREDENTIALS)
     if not text.isascii() or "\0" in text:
         raise Unauthorized(BAD_TOKEN)
-    if access := access_tokens.read(text, address):
+    if access := access_tokens.read(text, address, began_before=began_before):
         return access.user, access.key
     if token := find_live(text, address):
         return token.user, token

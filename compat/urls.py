@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 
 from compat import config, health, jobs, refused
+from compat.catalog import urls as catalog
 from compat.identity import urls as identity
 from compat.machines import urls as machines
 from compat.wire.endpoints import Nothing
@@ -20,6 +21,7 @@ urlpatterns = [
                 *health.urlpatterns,
                 *config.urlpatterns,
                 *identity.urlpatterns,
+                *catalog.urlpatterns,
                 *refused.urlpatterns,
                 *jobs.urlpatterns,
                 *machines.urlpatterns,

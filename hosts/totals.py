@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Max, Sum
 
@@ -57,7 +57,7 @@ def by_architecture(actor: Actor) -> list[Totals]:
         name: Max(f"status__{name}")
         for name in ("cpu_brand", "os_name", "os_version", "desktop_version")
     }
-    rows = (
+    rows: Iterable[Any] = (
         Host.objects.taking_vms()
         .order_by()
         .values("status__architecture")
@@ -65,14 +65,14 @@ def by_architecture(actor: Actor) -> list[Totals]:
     )
     found = [
         Totals(
-            row["status__architecture"],
-            row["hosts"],
-            *(row[name] for name in shown),
+            architecture=row["status__architecture"],
+            hosts=row["hosts"],
             amounts={
                 (resource, part): row[f"{resource}_{part}"] or 0
                 for resource in RESOURCES
                 for part in PARTS
             },
+            **{name: row[name] for name in shown},
         )
         for row in rows
     ]

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.urls import reverse
 
+from compat.catalog.shown import manifest_out
 from compat.machines import shown
 from compat.wire.answers import answer, compact, empty
 from compat.wire.endpoints import Endpoint
@@ -97,6 +98,18 @@ def _created(actor: Actor, vm: VirtualMachine, job: Job, said: dict[str, str]) -
     return answer(compact(body))
 
 
+def _pulled(actor: Actor, vm: VirtualMachine, job: Job, said: dict[str, str]) -> HttpResponse:
+    placement = vm.placements.order_by("-pk").select_related("image__source").first()
+    image = placement.image if placement else None
+    body = {
+        "id": str(image.pk) if image else "",
+        "machine_id": str(vm.pk),
+        "machine_name": vm.name,
+        "manifest": manifest_out(actor, image) if image else None,
+    }
+    return answer(compact(body))
+
+
 def _cloned(actor: Actor, vm: VirtualMachine, job: Job, said: dict[str, str]) -> HttpResponse:
     return answer({"id": str(vm.pk), "status": SUCCESS})
 
@@ -151,6 +164,7 @@ _ANSWERS: dict[str, Callable[..., HttpResponse]] = {
         for verb in ("start", "stop", "restart", "suspend", "resume", "reset", "pause")
     },
     "create": _created,
+    "pull": _pulled,
     "clone": _cloned,
     "rename": _recorded,
     "set": _configured,

@@ -33,6 +33,10 @@ class Body:
     def __bool__(self) -> bool:
         return bool(self._fields)
 
+    def plain(self) -> dict[str, Any]:
+        """Return the fields as they came, their names in lower case."""
+        return dict(self._fields)
+
     def has(self, *names: str) -> bool:
         """Return whether one of `names` is there with a value."""
         return self.get(*names) is not None

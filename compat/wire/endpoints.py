@@ -56,6 +56,10 @@ class Endpoint(View):
         """The fields of the request. Raises `Invalid`."""
         return bodies.read(self.request)
 
+    def authenticate(self) -> None:
+        """Find out who asks, for `actor`. Of a public method only if it wants to know."""
+        authenticate(self.actor, self.request, token_in_query=self.token_in_query)
+
     @property
     def operation(self) -> str:
         """The path below the version, as errors name it."""
@@ -73,7 +77,7 @@ class Endpoint(View):
             if handler is None:
                 return self.http_method_not_allowed(request)
             if method not in self.public:
-                authenticate(self.actor, request, token_in_query=self.token_in_query)
+                self.authenticate()
             request.actor = self.actor  # type: ignore[attr-defined]
             if any("\0" in str(value) for value in kwargs.values()):
                 raise NotFound("There is nothing of this name.")

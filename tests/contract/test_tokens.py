@@ -19,6 +19,7 @@ from accounts.models import ApiToken, AuditEvent, Role
 from accounts.rotation import rotate_token
 from accounts.tokens import revoke_token
 from orchestrator.refusals import Conflict
+from orchestrator.web import waiting
 from tests.api.conftest import make_token
 from tests.contract.conftest import Tool, is_error, is_unauthorized
 
@@ -175,6 +176,10 @@ def test_signing_out_everywhere_ends_the_token(token: str, bob: User) -> None:
 def test_a_token_ends_after_a_quarter_of_an_hour(token: str) -> None:
     with time_machine.travel(time.time() + access_tokens.SECONDS + 1):
         assert is_unauthorized(bearer(token)("get", ASKS))
+        # The front asks for the end of a call that it has held meanwhile; a client cannot say so.
+        inner = bearer(token)("get", ASKS, **{waiting.HEADER: waiting._INNER})
+        assert inner.status_code == 200
+        assert is_unauthorized(bearer(token)("get", ASKS, **{waiting.HEADER: "1"}))
 
 
 def test_rights_are_read_at_each_use_and_never_from_the_token(token: str, bob: User) -> None:
