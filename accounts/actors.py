@@ -114,10 +114,18 @@ class Actor:
         assert transaction.get_connection().in_atomic_block
         if not take(User.objects.filter(pk=self.user.pk, is_active=True)):
             raise Forbidden("This account was deactivated.", code="account_inactive")
-        if self.token and not take(ApiToken.objects.live().filter(pk=self.token.pk)):
+        if self.token and not self._take_token(self.token):
             raise Forbidden("This token was revoked or has expired.", code="token_revoked")
         # Roles may have changed before the account's row was taken: look again.
         self._permissions = self._role_ids = None
+
+    def _take_token(self, token: ApiToken) -> bool:
+        live = ApiToken.objects.live().filter(pk=token.pk)
+        if token.maximum_vms is None:
+            return take(live)
+        # Whoever counts its VMs next is the only one who does so; a share could not become that.
+        locked = live.order_by().select_for_update(no_key=True).values("pk")
+        return locked.first() is not None
 
 
 SYSTEM = Actor(user=None, system=True)

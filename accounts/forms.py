@@ -13,6 +13,8 @@ from django.utils import timezone
 from accounts.audit.reading import AuditFilter
 from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS, SCOPES
+from accounts.rotation import OVERLAP_SECONDS
+from accounts.service_accounts import LONGEST_DESCRIPTION
 from accounts.users import HEAVIEST
 
 if TYPE_CHECKING:
@@ -79,6 +81,27 @@ class UserForm(forms.Form):
     roles = RolesField(label="Roles")
 
 
+class DescriptionForm(forms.Form):
+    """What a service account is for."""
+
+    description = forms.CharField(
+        label="Description",
+        required=False,
+        max_length=LONGEST_DESCRIPTION,
+        help_text="What it is for, and whom to ask.",
+    )
+
+
+class ServiceAccountForm(DescriptionForm):
+    """A new account for a pipeline."""
+
+    username = forms.CharField(
+        label="Name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    roles = RolesField(label="Roles")
+    field_order = ("username", "description", "roles")
+
+
 class RolesForm(RunningVmsForm):
     """Which roles an account has."""
 
@@ -118,7 +141,24 @@ class TokenForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text="Choose none to allow every template of the account.",
     )
+    networks = forms.CharField(
+        label="Only from these networks",
+        required=False,
+        max_length=2000,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "10.0.0.0/8"}),
+        help_text="Separated by commas. Leave it empty to allow every address.",
+    )
+    maximum_vms = forms.IntegerField(
+        label="VMs at once",
+        required=False,
+        min_value=1,
+        help_text="How many VMs that it asked for may exist. Leave it empty for no limit.",
+    )
     expires_in = forms.ChoiceField(label="Expires", choices=EXPIRES, required=False, initial="90")
+
+    def clean_networks(self) -> list[str] | None:
+        texts = [text.strip() for text in self.cleaned_data["networks"].split(",")]
+        return [text for text in texts if text] or None
 
     def __init__(
         self,
@@ -140,6 +180,24 @@ class TokenForm(forms.Form):
         """Return the chosen end, None for never."""
         days = self.cleaned_data.get("expires_in")
         return timezone.now() + timedelta(days=int(days)) if days else None
+
+
+class RotateForm(forms.Form):
+    """How long the old secret works beside the new one."""
+
+    overlap_seconds = forms.TypedChoiceField(
+        label="The old secret works for",
+        coerce=int,
+        choices=[
+            ("0", "no time: it ends now"),
+            ("3600", "an hour"),
+            (str(OVERLAP_SECONDS), "a day"),
+            ("604800", "a week"),
+        ],
+        initial=str(OVERLAP_SECONDS),
+        widget=forms.RadioSelect,
+        help_text="Put the new one where it is used, then end the old one.",
+    )
 
 
 class UserFilters(django_filters.FilterSet):

@@ -8,6 +8,7 @@ from django.utils.functional import SimpleLazyObject
 
 from accounts.actors import Actor
 from accounts.audit import audit
+from orchestrator.addresses import of_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ def actor_of(request: HttpRequest) -> Actor:
     user = request.user if request.user.is_authenticated else None
     return Actor(
         user=user,
-        address=request.META.get("REMOTE_ADDR", ""),
+        address=of_client(request.META.get("REMOTE_ADDR", "")),
         request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
 

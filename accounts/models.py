@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
+from django.utils import timezone
 
 from events.models import SealedModel
+from orchestrator.db.clock import from_now
 from orchestrator.db.ids import uuid7
 from orchestrator.db.models import BaseModel
 
@@ -26,6 +30,9 @@ class User(AbstractUser):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
+    # Counted up to end all access tokens of the account at once.
+    token_epoch = models.PositiveIntegerField(default=0, editable=False)
+    description = models.CharField(max_length=200, blank=True, default="")
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -63,10 +70,32 @@ class Role(BaseModel):
         return self.group.name
 
 
+UNUSED_DAYS = 30  # a token that nobody used for so long is shown as unused
+
+
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def live(self) -> ApiTokenQuerySet:
         """Return tokens that may be used now, by the database's clock."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
+
+    def unused(self, days: int) -> ApiTokenQuerySet:
+        """Return live tokens that are older than `days` and were not used since."""
+        since = timezone.now() - timedelta(days=days)
+        return self.live().filter(
+            Q(last_used_at=None) | Q(last_used_at__lt=since),
+            Q(previous_used_at=None) | Q(previous_used_at__lt=since),
+            created_at__lt=since,
+        )
+
+    def for_page(self) -> ApiTokenQuerySet:
+        """Return tokens with what pages tell of their state, by the database's clock."""
+        soon = from_now(settings.TOKEN_WARNING_DAYS * 86_400)
+        unused = ApiToken.objects.unused(UNUSED_DAYS).values("pk")
+        return self.select_related("user", "created_by").annotate(
+            is_expired=Q(expires_at__isnull=False) & Q(expires_at__lte=Now()),
+            is_expiring=Q(expires_at__isnull=False) & Q(expires_at__lte=soon),
+            is_unused=Q(pk__in=unused),
+        )
 
     def visible_to(self, actor: Actor) -> ApiTokenQuerySet:
         return self if actor.can("accounts.view") else self.filter(user=actor.user)
@@ -79,16 +108,39 @@ class ApiToken(BaseModel):
     name = models.CharField(max_length=100)
     public_id = models.CharField(max_length=16, unique=True)
     digest = models.CharField(max_length=64)
+    # Chosen by the maker of a key pair (`accounts.key_pairs`); other tokens have none.
+    key = models.CharField(max_length=100, null=True)  # noqa: DJ001 - many have none, each is unique
     scopes = models.JSONField(default=list)
     # Ids of the templates it may use; null means no narrowing. Templates live in a higher room.
     templates = models.JSONField(null=True, default=None)
+    # From where it may be used, as CIDR; null means from anywhere.
+    networks = models.JSONField(null=True, default=None)
+    maximum_vms = models.PositiveIntegerField(null=True)  # that exist at once
     expires_at = models.DateTimeField(null=True)
+    expiry_warned_at = models.DateTimeField(null=True)
     last_used_at = models.DateTimeField(null=True)
     last_used_address = models.GenericIPAddressField(null=True)
     revoked_at = models.DateTimeField(null=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    # The secret before the last rotation, while it still works. All else belongs to the token.
+    rotated_at = models.DateTimeField(null=True)
+    previous_public_id = models.CharField(  # noqa: DJ001 - many have none, and it is unique
+        max_length=16, unique=True, null=True
+    )
+    previous_digest = models.CharField(max_length=64, default="")
+    previous_ends_at = models.DateTimeField(null=True)
+    previous_used_at = models.DateTimeField(null=True)
+    previous_used_address = models.GenericIPAddressField(null=True)
 
     objects = ApiTokenQuerySet.as_manager()
+    used_id = ""  # the `public_id` of the secret that authenticated this request
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(revoked_at=None), name="token_key_unique"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -97,6 +149,46 @@ class ApiToken(BaseModel):
     def prefix(self) -> str:
         """What may be shown of the token, to tell it from others."""
         return f"orc_{self.public_id}"
+
+    @property
+    def previous_prefix(self) -> str:
+        """The same of the secret before the last rotation; empty when that works no more."""
+        return f"orc_{self.previous_public_id}" if self.has_previous else ""
+
+    @property
+    def has_previous(self) -> bool:
+        """Return whether the secret before the last rotation still works."""
+        ends = self.previous_ends_at
+        return bool(self.previous_public_id and ends and ends > timezone.now())
+
+    def answers_to(self, public_id: str) -> bool:
+        """Return whether the secret of `public_id` still works, if the token itself is live."""
+        if public_id == self.public_id:
+            return True
+        return self.has_previous and public_id == self.previous_public_id
+
+
+class Preference(BaseModel):
+    """How an account likes a client's pages, by a slug that the client chooses. Decides nothing."""
+
+    class Kind(models.TextChoices):
+        STRING = "string"
+        BOOL = "bool"
+        INT = "int"
+        JSON = "json"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="preferences")
+    slug = models.CharField(max_length=100)
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=6, choices=Kind.choices)
+    value = models.TextField(blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "slug"], name="preference_unique")]
+
+    def __str__(self) -> str:
+        return self.slug
 
 
 class AuditQuerySet(models.QuerySet["AuditEvent"]):

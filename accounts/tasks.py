@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from accounts import audit, webhooks
+from accounts import audit, expiring, webhooks
 from accounts.audit import syslog
 from events.webhooks import delivering
 
@@ -20,6 +20,11 @@ def check_audit() -> None:
 @shared_task
 def send_audit() -> None:
     syslog.send_audit()
+
+
+@shared_task
+def warn_of_expiry() -> None:
+    expiring.warn()
 
 
 @shared_task

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -12,13 +13,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from accounts import revocation
+from accounts import restrictions, revocation
 from accounts.audit import audit
+from accounts.escalation import refuse_acting_as
 from accounts.models import ApiToken, User
 from accounts.permissions import SCOPES
 from events.publishing import publish
 from orchestrator.db.clock import from_now
-from orchestrator.refusals import Forbidden, Invalid, NotFound
+from orchestrator.refusals import Invalid, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from accounts.actors import Actor
+    from accounts.revocation import Hit
 
 PREFIX = "orc"
-LAST_USE_SECONDS = 60  # how exact `last_used_at` is
+LAST_USE_SECONDS = 60  # how exact the last use is
 
 
 def _digest(public_id: str, secret: str) -> str:
@@ -42,13 +45,16 @@ def create_token(
     scopes: Sequence[str],
     user: User | None = None,
     templates: Sequence[UUID] | None = None,
+    networks: Sequence[str] | None = None,
+    maximum_vms: int | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[ApiToken, str]:
     """Make a token for `user` (the actor by default) and return it with its clear text, once.
 
-    A token never widens: the maker's own token must have every scope it gives. Raises `Invalid`
-    for an unknown scope or an expiry in the past, `Forbidden` for somebody else's account without
-    the permission to manage accounts.
+    It may be narrowed to `templates`, to source `networks` (CIDR) and to `maximum_vms` at once.
+    A token never widens: the maker's own token must allow all that it gives. Raises `Invalid` for
+    a value that makes no sense, `Forbidden` for somebody else's account without the permission to
+    manage accounts.
     """
     owner = user or actor.user
     if owner is None:
@@ -62,32 +68,26 @@ def create_token(
         )
     if not scopes:
         raise Invalid.field("scopes", f"Choose at least one scope: {', '.join(SCOPES)}.")
-    if expires_at and expires_at <= timezone.now():
-        raise Invalid.field("expires_at", "The expiry lies in the past. Choose a later moment.")
-    if actor.token:
-        actor.require_scope("admin")
-        narrowed = actor.token.templates
-        if narrowed is not None:
-            wanted = [str(pk) for pk in templates] if templates is not None else None
-            if wanted is None or not set(wanted) <= set(narrowed):
-                raise Forbidden(
-                    "The token in use is narrowed to some templates; it cannot make a wider one.",
-                    code="token_scope",
-                )
-    public_id = secrets.token_hex(6)
-    secret = secrets.token_urlsafe(32)
+    limits = restrictions.checked(
+        templates=templates, networks=networks, maximum_vms=maximum_vms, expires_at=expires_at
+    )
+    restrictions.require_no_wider(actor, limits)
+    public_id, digest, clear_text = new_secret()
     with transaction.atomic():
         actor.take()
         if owner.pk != actor.user_id:
             actor.require("accounts.manage")
+            refuse_acting_as(actor, owner)
         token = ApiToken.objects.create(
             user=owner,
             name=name,
             public_id=public_id,
-            digest=_digest(public_id, secret),
+            digest=digest,
             scopes=sorted(set(scopes)),
-            templates=None if templates is None else sorted(str(pk) for pk in templates),
-            expires_at=expires_at,
+            templates=limits.templates,
+            networks=limits.networks,
+            maximum_vms=limits.maximum_vms,
+            expires_at=limits.expires_at,
             created_by=actor.user,
         )
         audit(
@@ -99,17 +99,26 @@ def create_token(
                 "account": owner.username,
                 "scopes": token.scopes,
                 "templates": token.templates,
+                "networks": token.networks,
+                "maximum_vms": token.maximum_vms,
                 "expires_at": expires_at.isoformat() if expires_at else None,
             },
         )
-        publish("token.created", f"token:{token.pk}", permission="accounts.view", owner_id=owner.pk)
-    return token, f"{PREFIX}_{public_id}_{secret}"
+        announce(token, "created")
+    return token, clear_text
 
 
-def find_live(text: str) -> ApiToken | None:
+def new_secret() -> tuple[str, str, str]:
+    """Return a new secret: its public id, its digest, and the clear text to show once."""
+    public_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    return public_id, _digest(public_id, secret), f"{PREFIX}_{public_id}_{secret}"
+
+
+def find_live(text: str, address: str = "") -> ApiToken | None:
     """Return the live token whose clear text this is, with its active account; else None.
 
-    All failures look alike. Notes the last use at most once a minute.
+    All failures look alike, but for the right secret from a wrong network: that raises
+    `WrongNetwork`, to be audited. `address` is where the request comes from.
     """
     prefix, _, rest = text.partition("_")
     public_id, _, secret = rest.partition("_")
@@ -117,24 +126,35 @@ def find_live(text: str) -> ApiToken | None:
         return None
     token = (
         ApiToken.objects.live()
-        .filter(public_id=public_id, user__is_active=True)
+        .filter(
+            Q(public_id=public_id) | Q(previous_public_id=public_id, previous_ends_at__gt=Now()),
+            user__is_active=True,
+        )
         .select_related("user")
         .first()
     )
-    expected = token.digest if token else "0" * 64
+    expected = "0" * 64
+    if token:
+        expected = token.digest if public_id == token.public_id else token.previous_digest
     if not hmac.compare_digest(expected, _digest(public_id, secret)):
         return None
+    assert token
+    token.used_id = public_id
+    restrictions.check_network(token, address)
     return token
 
 
 def note_use(token: ApiToken, address: str) -> None:
-    """Store when and from where the token was last used, at most once a minute."""
-    ApiToken.objects.filter(
-        Q(last_used_at=None)
-        | Q(last_used_at__lt=from_now(-LAST_USE_SECONDS))
-        | ~Q(last_used_address=address or None),
-        pk=token.pk,
-    ).update(last_used_at=Now(), last_used_address=address or None)
+    """Store when and from where the secret in use was last used: one write a minute at most."""
+    which = "last_used" if token.used_id in ("", token.public_id) else "previous_used"
+    known = getattr(token, f"{which}_at")
+    if known and timezone.now() - known < timedelta(seconds=LAST_USE_SECONDS):
+        return
+    # Several processes may have come here at once: one of them writes.
+    due = Q(**{f"{which}_at": None}) | Q(**{f"{which}_at__lt": from_now(-LAST_USE_SECONDS)})
+    ApiToken.objects.filter(due, pk=token.pk).update(
+        **{f"{which}_at": Now(), f"{which}_address": address or None}
+    )
 
 
 def revoke_token(actor: Actor, token: ApiToken, *, running_vms: str = "keep") -> None:
@@ -144,28 +164,35 @@ def revoke_token(actor: Actor, token: ApiToken, *, running_vms: str = "keep") ->
     changes nothing. Raises `NotFound` when the actor may not see the token.
     """
     running_vms = revocation.check_choice(running_vms)
+    require_manage(actor, token)
+    with transaction.atomic():
+        locked = ApiToken.objects.select_for_update().get(pk=token.pk)
+        if not locked.revoked_at:
+            end_locked(actor, locked, running_vms)
+
+
+def end_locked(actor: Actor, token: ApiToken, running_vms: str) -> list[Hit]:
+    """Revoke a token whose row the caller has locked; return what that reached."""
+    ApiToken.objects.filter(pk=token.pk).update(revoked_at=Now())
+    hits = revocation.apply(revocation.Revoked("token", token.pk), running_vms, actor)
+    data = {"running_vms": running_vms, "hit": [str(hit) for hit in hits]}
+    audit(actor, "token.revoked", f"token:{token.pk}", token.name, data=data)
+    announce(token, "revoked")
+    return hits
+
+
+def require_manage(actor: Actor, token: ApiToken) -> None:
+    """Raise `NotFound` or `Forbidden` unless the actor may rotate and revoke `token`."""
     if not ApiToken.objects.visible_to(actor).filter(pk=token.pk).exists():
         raise NotFound("There is no such token.")
     if token.user_id != actor.user_id:
         actor.require("accounts.manage")
     else:
         actor.require_scope("admin")
-    with transaction.atomic():
-        locked = ApiToken.objects.select_for_update().get(pk=token.pk)
-        if locked.revoked_at:
-            return
-        ApiToken.objects.filter(pk=token.pk).update(revoked_at=Now())
-        hits = revocation.apply(revocation.Revoked("token", token.pk), running_vms, actor)
-        audit(
-            actor,
-            "token.revoked",
-            f"token:{token.pk}",
-            token.name,
-            data={"running_vms": running_vms, "hit": [str(hit) for hit in hits]},
-        )
-        publish(
-            "token.revoked",
-            f"token:{token.pk}",
-            permission="accounts.view",
-            owner_id=token.user_id,
-        )
+
+
+def announce(token: ApiToken, what: str, data: dict[str, Any] | None = None) -> None:
+    """Publish `token.<what>` to its account and to those who see accounts."""
+    subject = f"token:{token.pk}"
+    data = {"name": token.name, **(data or {})}
+    publish(f"token.{what}", subject, data, permission="accounts.view", owner_id=token.user_id)

@@ -8,11 +8,12 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from accounts import revocation
+from accounts import access_tokens, revocation
 from accounts.audit import audit
+from accounts.escalation import refuse_giving_roles
 from accounts.models import Role, User
 from events.publishing import publish
-from orchestrator.refusals import Conflict, Invalid
+from orchestrator.refusals import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ def create_user(
     email: str = "",
     password: str = "",
     kind: User.Kind = User.Kind.PERSON,
+    description: str = "",
 ) -> User:
     """Make an account. A person without a password cannot sign in until one is set.
 
@@ -39,7 +41,7 @@ def create_user(
     or a weak password.
     """
     actor.require("accounts.manage")
-    user = User(username=username.strip(), email=email, kind=kind)
+    user = User(username=username.strip(), email=email, kind=kind, description=description.strip())
     if kind == User.Kind.SERVICE and password:
         raise Invalid.field("password", "A service account has tokens, not a password.")
     try:
@@ -54,6 +56,7 @@ def create_user(
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_giving_roles(actor, roles)
         user.save(force_insert=True)
         user.groups.set([role.group_id for role in roles])
         audit(
@@ -80,6 +83,7 @@ def set_roles(
         after = {role.group_id: role for role in roles}
         if before.keys() == after.keys():
             return
+        refuse_giving_roles(actor, (role for pk, role in after.items() if pk not in before))
         locked.groups.set(after)
         _keep_an_administrator()
         hits = [
@@ -103,6 +107,31 @@ def set_roles(
             },
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+
+
+def add_role(actor: Actor, user: User, role: Role) -> None:
+    """Give `user` one role more. Refusals as for `set_roles`."""
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        held = _held_roles(user)
+        if role not in held:
+            set_roles(actor, user, [*held, role])
+
+
+def remove_role(actor: Actor, user: User, role: Role) -> None:
+    """Take one role from `user`. Refusals as for `set_roles`; `NotFound` when it has it not."""
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        held = _held_roles(user)
+        if role not in held:
+            raise NotFound(f"{user.username} does not have the role {role.name}.")
+        set_roles(actor, user, [one for one in held if one != role])
+
+
+def _held_roles(user: User) -> list[Role]:
+    """Return the account's roles, which stay so until the transaction ends."""
+    User.objects.select_for_update().get(pk=user.pk)
+    return list(Role.objects.of(user.pk).select_related("group"))
 
 
 def askers(users: Sequence[User]) -> set[UUID]:
@@ -138,6 +167,7 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
         hits = []
         if not active:
             _keep_an_administrator()
+            access_tokens.end_all(locked)  # none comes to life again with the account
             hits = revocation.apply(revocation.Revoked("user", user.pk), running_vms, actor)
         user.is_active = active
         audit(

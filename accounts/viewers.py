@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from accounts.actors import Actor
+from accounts.audit import audit
 from accounts.models import ApiToken, Role, User
 from accounts.permissions import PERMISSIONS
+from accounts.restrictions import WrongNetwork
 from accounts.tokens import find_live
 from events.stream import Viewer
+from orchestrator.addresses import of_client
 from orchestrator.web.wire import header
 
 if TYPE_CHECKING:
@@ -36,9 +40,16 @@ class Viewers:
         """
         authorization = header(scope["headers"], b"authorization")
         if tokens and authorization:
-            scheme, _, text = authorization.partition(" ")
-            token = find_live(text.strip()) if scheme.lower() == "bearer" else None
-            viewer = token and Viewer(token.user_id, frozenset(), token_id=token.pk)
+            kind, _, text = authorization.partition(" ")
+            address = of_client((scope.get("client") or [""])[0])
+            try:
+                token = find_live(text.strip(), address) if kind.lower() == "bearer" else None
+            except WrongNetwork as refusal:
+                _audit_refusal(refusal, address)
+                return None
+            viewer = token and Viewer(
+                token.user_id, frozenset(), token_id=token.pk, secret_id=token.used_id
+            )
         else:
             viewer = _by_session(header(scope["headers"], b"cookie"))
         if not viewer:
@@ -70,7 +81,9 @@ class Viewers:
         for viewer in viewers:
             user = users.get(viewer.user_id)
             token = tokens.get(viewer.token_id) if viewer.token_id else None
-            if user is None or (token is None and viewer.token_id):
+            if user is None:
+                continue
+            if viewer.token_id and not (token and token.answers_to(viewer.secret_id)):
                 continue
             if not viewer.token_id and not (
                 viewer.session in sessions
@@ -85,6 +98,13 @@ class Viewers:
                 if actor.in_scope(PERMISSIONS[code].noun)
             )
         return live
+
+
+def _audit_refusal(refusal: WrongNetwork, address: str) -> None:
+    actor = Actor(refusal.token.user, refusal.token, address)
+    data = {"code": refusal.code, "reason": refusal.message}
+    with transaction.atomic():
+        audit(actor, "events.follow", "event:", data=data, refused=True)
 
 
 def _by_session(cookies: str) -> Viewer | None:

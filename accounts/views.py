@@ -7,16 +7,18 @@ from urllib.parse import urlencode
 
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import revocation, tokens, users
+from accounts import revocation, rotation, tokens, users
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.audit.exporting import export
 from accounts.forms import (
     AuditFilters,
     RolesForm,
+    RotateForm,
     RunningVmsForm,
     UserFilters,
     UserForm,
@@ -53,11 +55,7 @@ def account(request: PageRequest) -> HttpResponse:
 
 
 def _tokens(request: PageRequest) -> Any:
-    return (
-        ApiToken.objects.visible_to(request.actor)
-        .select_related("user", "created_by")
-        .annotate(is_expired=Q(expires_at__isnull=False) & Q(expires_at__lte=Now()))
-    )
+    return ApiToken.objects.visible_to(request.actor).for_page()
 
 
 @pages.page
@@ -66,11 +64,15 @@ def token_list(request: PageRequest) -> HttpResponse:
     """List one's own tokens, or everybody's with `?all=1` and the permission."""
     everybody = "all" in request.GET and request.actor.can("accounts.view")
     rows = _tokens(request)
+    unused = "unused" in request.GET
+    if unused:
+        rows = rows.filter(is_unused=True)
     if not everybody:
         rows = rows.filter(user=request.actor.user)
     context = {
         "slice": pages.newest_first(request, rows),
         "everybody": everybody,
+        "unused": unused,
         "may_see_all": request.actor.can("accounts.view"),
     }
     return pages.render(request, "accounts/tokens.html", context, partial="rows")
@@ -121,6 +123,36 @@ def token_revoke(request: PageRequest, id: UUID) -> HttpResponse:
     return pages.render(
         request, "accounts/confirm.html", context, partial="form", status=pages.status_of(form)
     )
+
+
+@pages.page
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def token_rotate(request: PageRequest, id: UUID) -> HttpResponse:
+    """Give a token a new secret; it is on the answer to the form, and nowhere else, ever."""
+    token = get_object_or_404(_tokens(request), pk=id)
+    tokens.require_manage(request.actor, token)
+    form = RotateForm(pages.posted(request))
+    made = pages.accepted(form, lambda data: rotation.rotate_token(request.actor, token, **data))
+    context = {
+        "form": form,
+        "token": token,
+        "clear_text": made[1] if made else "",
+        "back": reverse("accounts:token", args=[token.pk]),
+    }
+    return pages.render(
+        request, "accounts/token_rotate.html", context, status=pages.status_of(form)
+    )
+
+
+@pages.page
+@require_POST
+def token_end_overlap(request: PageRequest, id: UUID) -> HttpResponse:
+    """End the secret before the last rotation."""
+    token = get_object_or_404(_tokens(request), pk=id)
+    rotation.end_overlap(request.actor, token)
+    back = reverse("accounts:token", args=[token.pk])
+    return pages.done(request, back, "The old secret is refused from now on.")
 
 
 # Users and roles --------------------------------------------------------------------------------
@@ -177,6 +209,8 @@ def _user(request: PageRequest, id: UUID) -> User:
 def user_page(request: PageRequest, id: UUID) -> HttpResponse:
     """Show one account: roles, tokens, and what it did last."""
     user = _user(request, id)
+    if user.kind == User.Kind.SERVICE:
+        return redirect("console:service-account", user.pk)
     context = {
         "account": user,
         "roles": Role.objects.of(user.pk).select_related("group"),

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from accounts.api.serializers import HitOutput, KillInput, UserReference
 from accounts.revocation import CHOICES, COPY_CHOICES
-from catalog import caching, images
+from catalog import caching, images, sources
 from catalog.copies import copies_of
 from catalog.models import CatalogSource, HostImage, Image
 from hosts.api import HostVerb
@@ -116,7 +116,7 @@ class SourceList(SourceView, Lists, Posts):
     docs = {"GET": "List the catalog sources.", "POST": "Add a catalog source."}
 
     def perform(self, data: dict[str, Any]) -> CatalogSource:
-        return images.add_source(self.actor, **data)
+        return sources.add_source(self.actor, **data)
 
 
 class SourceItem(SourceView, Shows):

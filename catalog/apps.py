@@ -9,7 +9,7 @@ class CatalogConfig(AppConfig):
     name = "catalog"
 
     def ready(self) -> None:
-        from catalog import caches, caching, images
+        from catalog import caches, caching, images, importing, metadata, sources
         from catalog.api import CacheDeleteInput, PullManyInput
         from catalog.forms import CachesForm
         from hosts import lifecycle
@@ -17,8 +17,9 @@ class CatalogConfig(AppConfig):
         from jobs import batches, handlers
 
         lifecycle.register(inventory=caches.record)
-        for kind, handler in caching.HANDLERS.items():
+        for kind, handler in {**caching.HANDLERS, **metadata.HANDLERS}.items():
             handlers.register(kind, handler)
+        handlers.register(sources.IMPORT, importing.ImportHandler())
         handlers.register_at_once(*images.VERBS)
         batches.register(
             caching.PULL,

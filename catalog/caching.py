@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
+from catalog import handing
 from catalog.downloads import needed_gib
 from catalog.models import HostImage, Image, cached
 from hosts import inventory
@@ -91,13 +92,12 @@ def pull(actor: Actor, host: Host, image: Image) -> Job:
 def pull_named(actor: Actor, host: Host, *, catalog_id: str, version: str = "") -> Job:
     """Have the host download the image of this name in its own architecture.
 
-    Without a `version` the one that was added last. Raises as `pull`, and `NotFound` when the
-    catalog has none for this host.
+    Without a `version` the one that was added last; `latest` as `Image.objects.named` has it.
+    Raises as `pull`, and `NotFound` when the catalog has none for this host.
     """
     actor.require("hosts.manage")
-    rows = Image.objects.visible_to(actor).usable().filter(catalog_id__iexact=catalog_id)
-    rows = rows.filter(architecture=host.status.architecture)
-    image = (rows.filter(version=version) if version else rows).order_by("-pk").first()
+    rows = Image.objects.visible_to(actor).usable()
+    image = rows.named(catalog_id, version, host.status.architecture).first()
     if image is None:
         raise NotFound(
             f"The catalog has no usable image {catalog_id}{':' if version else ''}{version} for "
@@ -266,7 +266,7 @@ class PullHandler(SweepHandler):
         claim.remember(sent_at=timezone.now().timestamp())
         with driver_of(host) as driver, claim.sending():
             try:
-                answer = driver.create(self._spec(claim.job, image), job_id=str(claim.job.pk))
+                answer = driver.create(self._spec(claim.job, image, host), job_id=str(claim.job.pk))
             except HostError as error:
                 if not error.outcome_unknown:
                     return Fail(error.message)
@@ -282,13 +282,13 @@ class PullHandler(SweepHandler):
     def _is_sent(self, job: Job) -> bool:
         return "sent_at" in job.payload
 
-    def _spec(self, job: Job, image: Image) -> CreateSpec:
+    def _spec(self, job: Job, image: Image, host: Host) -> CreateSpec:
         return CreateSpec(
             name=job.payload["name"],
             architecture=image.architecture,
             catalog_id=image.catalog_id,
             version=image.version,
-            connection=image.source.connection,
+            connection=handing.connection_for(image, host),
             type=image.type,  # type: ignore[arg-type]
             cpus=HELPER_CPUS,
             memory_mib=HELPER_MEMORY_MIB,

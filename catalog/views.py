@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
-from catalog import caching, copies
+from catalog import caching, copies, sources
 from catalog import images as domain
 from catalog.forms import (
     CacheForm,
@@ -97,7 +97,7 @@ def new_source(request: PageRequest) -> HttpResponse:
     """Add a catalog source."""
     request.actor.require("images.manage")
     form = SourceForm(pages.posted(request))
-    if source := pages.accepted(form, lambda v: domain.add_source(request.actor, **v)):
+    if source := pages.accepted(form, lambda v: sources.add_source(request.actor, **v)):
         return pages.done(request, reverse("catalog:images"), f"{source.name} was added.")
     return _dialog(request, form, "Add a catalog source", "Add")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-from compat import health, jobs, refused
-from compat.machines import urls as machines
+import compat.identity.urls
+import compat.machines.urls
+from compat import config, health, jobs, refused
 from compat.wire.endpoints import Nothing
 
 app_name = "compat"
@@ -17,8 +18,10 @@ urlpatterns = [
         include(
             [
                 *health.urlpatterns,
+                *config.urlpatterns,
                 *jobs.urlpatterns,
-                *machines.urlpatterns,
+                *compat.identity.urls.urlpatterns,
+                *compat.machines.urls.urlpatterns,
                 *refused.urlpatterns,
             ]
         ),

@@ -46,6 +46,7 @@ class Viewer:
     session: str = ""
     session_hash: str = ""
     token_id: UUID | None = None
+    secret_id: str = ""  # which secret of the token
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def may_see(self, event: Event) -> bool:

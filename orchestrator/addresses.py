@@ -1,6 +1,7 @@
-"""Where nothing that a person typed may lead: to what only machines in this place may ask.
+"""IP addresses: where nothing that a person typed may lead, and where requests come from.
 
-Private networks are normal here, so they are not refused. Imports neither Django nor a room.
+No connection goes to what only machines in this place may ask. Private networks are normal here,
+so they are not refused. Imports neither Django nor a room.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 def is_forbidden(text: str) -> bool:
     """Return whether no connection may go to this IP address, in whatever way it is written."""
-    ip = _plain(text)
+    ip = plain(text)
     if ip.is_loopback:
         return False
     return (
@@ -29,11 +30,14 @@ def is_forbidden(text: str) -> bool:
 
 def is_loopback(text: str) -> bool:
     """Return whether this IP address is the machine itself."""
-    return _plain(text).is_loopback
+    return plain(text).is_loopback
 
 
-def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address that is reached, which an IPv6 address may only wrap."""
+def plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that is reached, which an IPv6 address may only wrap.
+
+    Raises `ValueError` for what is no address.
+    """
     ip = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped:
@@ -43,3 +47,15 @@ def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         if ip in NAT64:
             return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip
+
+
+def of_client(text: str) -> str:
+    """Return the address of a client as it is stored and compared; empty when it is none.
+
+    The server in front (uvicorn) has replaced that of a trusted proxy by what the proxy tells, and
+    a proxy may tell anything.
+    """
+    try:
+        return str(plain(text))
+    except ValueError:
+        return ""

@@ -17,10 +17,12 @@ import django
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
+from orchestrator.web import bodies
 from orchestrator.web.wire import Receive, Scope, Send, header
 
 if TYPE_CHECKING:
     from events.stream import StreamFront
+    from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
     from orchestrator.web.wire import App
 
@@ -30,8 +32,8 @@ EVENT_STREAM = "text/event-stream"
 class Front:
     """Sends each connection where it belongs, and ends what is held when the process is to stop."""
 
-    def __init__(self, app: App, waiting: WaitingFront, streams: StreamFront, hub: Any) -> None:
-        self.app = app
+    def __init__(self, rates: Rates, waiting: WaitingFront, streams: StreamFront, hub: Any) -> None:
+        self.rates = rates
         self.waiting = waiting
         self.streams = streams
         self.hub = hub
@@ -39,8 +41,12 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif not await self.rates.admits(scope, send):
+            pass
         elif scope["type"] == "http":
-            await self._route(_cleaned(scope))(scope, receive, send)
+            _cleaned(scope)
+            if admitted := await bodies.admit(scope, receive, send):
+                await self._route(scope)(scope, admitted, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -61,6 +67,7 @@ class Front:
         await receive()
         self._close()
         await self.hub.stop()
+        await self.rates.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _close(self) -> None:
@@ -87,13 +94,12 @@ class Front:
             chain(number)
 
 
-def _cleaned(scope: Scope) -> Scope:
+def _cleaned(scope: Scope) -> None:
     """Make a request safe to hand to WSGI, whose names cannot tell `-` from `_`."""
     scope["headers"] = [pair for pair in scope["headers"] if b"_" not in pair[0]]
     scope["query_string"] = quote_from_bytes(
         scope["query_string"], safe="!#$%&'()*+,/:;=?@[]~\"<>\\^`{|} "
     ).encode()
-    return scope
 
 
 def make_application() -> Front:
@@ -103,6 +109,7 @@ def make_application() -> Front:
     # Only now may models be imported.
     from accounts.viewers import Viewers
     from events.stream import StreamFront
+    from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
     from orchestrator.web.wake import Hub
     from orchestrator.wsgi import application as wsgi
@@ -111,7 +118,7 @@ def make_application() -> Front:
     # Its annotations name every kind of message that there is; ours do not.
     pages = cast("App", WSGIMiddleware(cast("Any", wsgi), workers=settings.WEB_THREADS))
     return Front(
-        pages,
+        Rates(),
         WaitingFront(pages, hub, settings.WEB_MAX_HELD),
         StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS),
         hub,

@@ -96,6 +96,13 @@ class Env(FileAwareEnv):
             ) from None
         return path
 
+    def folders(self, name: str, default: Path) -> list[Path]:
+        """Return a comma list of absolute folders, which need not exist."""
+        found = [Path(text) for text in self.list(name, [str(default)]) if text]
+        if any(not folder.is_absolute() for folder in found):
+            raise ImproperlyConfigured(f"{name} must be a comma list of absolute folders.")
+        return found
+
     def syslog(self, name: str, default: str) -> str:
         """Return the URL of a syslog server; empty when not set."""
         value = self.str(name, default)

@@ -50,6 +50,12 @@ try:
     WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
     # Origins whose pages may call the compatible API, such as the Parallels console's.
     COMPAT_CORS_ORIGINS: list[str] = env.origins("COMPAT_CORS_ORIGINS", [])
+    WEB_MAX_BODY_BYTES: int = env.positive("WEB_MAX_BODY_BYTES", 2_621_440)
+    WEB_MAX_UPLOAD_BYTES: int = env.positive("WEB_MAX_UPLOAD_BYTES", 104_857_600)
+    # Requests a second; bursts of ten times as many. 0: no limit.
+    RATE_LIMIT_TOKEN: int = env.whole("RATE_LIMIT_TOKEN", 200)
+    RATE_LIMIT_ADDRESS: int = env.whole("RATE_LIMIT_ADDRESS", 500)
+    RATE_LIMIT_STRANGER: int = env.whole("RATE_LIMIT_STRANGER", 20)
 
     # How long clients of its synchronous calls are held. Seconds.
     COMPAT_CREATE_SECONDS: float = env.seconds("COMPAT_CREATE_SECONDS", 3600)
@@ -61,6 +67,7 @@ try:
     JOB_RETENTION_DAYS: int = env.positive("JOB_RETENTION_DAYS", 90)
     EVENT_RETENTION_DAYS: int = env.positive("EVENT_RETENTION_DAYS", 30)
     AUDIT_RETENTION_DAYS: int = env.whole("AUDIT_RETENTION_DAYS", 0)  # 0: for ever
+    TOKEN_WARNING_DAYS: int = env.whole("TOKEN_WARNING_DAYS", 14)  # 0: no warning
     AUDIT_SYSLOG: str = env.syslog("AUDIT_SYSLOG", "")
     WORKER_THREADS: int = env.positive("WORKER_THREADS", 16)
     # For tests of faults only: "kind:step:before|after|settle" kills the worker with SIGKILL at
@@ -83,6 +90,11 @@ try:
     HOST_POLL_CONCURRENCY: int = env.positive("HOST_POLL_CONCURRENCY", 50)
     # Clocks further apart than this are shown as a failing check.
     HOST_CLOCK_TOLERANCE_SECONDS: float = env.seconds("HOST_CLOCK_TOLERANCE_SECONDS", 60)
+
+    # The catalog. Local storages are below one of these folders.
+    CATALOG_FOLDERS: list[Path] = env.folders("CATALOG_FOLDERS", VAR_DIR.resolve() / "catalogs")
+    CATALOG_TICKET_SECONDS: int = env.positive("CATALOG_TICKET_SECONDS", 900)
+    CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 21_600)
 
     # VMs. Seconds.
     CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)
@@ -252,6 +264,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "orchestrator.web.errors.csrf_failure"
+DATA_UPLOAD_MAX_MEMORY_SIZE = WEB_MAX_BODY_BYTES  # uploads of files are counted by the front
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
@@ -357,6 +370,7 @@ CELERY_BEAT_SCHEDULE = {
         ("seal-audit", "accounts.tasks.seal", 1.0),
         ("check-audit", "accounts.tasks.check_audit", 60.0),
         ("send-audit", "accounts.tasks.send_audit", 2.0),
+        ("warn-of-expiring-tokens", "accounts.tasks.warn_of_expiry", 60.0),
         ("deliver-webhooks", "accounts.tasks.deliver_webhooks", 2.0),
         ("poll-hosts", "hosts.tasks.poll_tick", 1.0),
         ("sweep-jobs", "jobs.tasks.sweep", 1.0),

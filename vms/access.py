@@ -20,6 +20,22 @@ TEMPLATE_REVOKED = "This template was revoked. Ask for another one."
 IMAGE_REVOKED = "Every image of this template was revoked or tainted. Ask the template's owner."
 
 
+def check_room_of_token(actor: Actor) -> None:
+    """Raise `Forbidden` when the token has as many VMs as it may have at once.
+
+    Call it right after `actor.take`, which let nobody else count the VMs of that token meanwhile.
+    """
+    maximum = actor.token.maximum_vms if actor.token else None
+    if maximum is None:
+        return
+    if VirtualMachine.objects.open().filter(token=actor.token).count() >= maximum:
+        raise Forbidden(
+            f"This token allows {maximum} VMs at once, and they are all in use. Delete one, or use "
+            "another token.",
+            code="limit_reached",
+        )
+
+
 def take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]]:
     """Take images, template and grant, in this order, until the transaction ends.
 

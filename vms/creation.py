@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils import timezone
 
+from catalog import handing
 from catalog.models import Image
 from hosts import inventory
 from hosts.calls import driver_of
@@ -113,7 +114,7 @@ class CreateHandler(VMHandler):
             architecture=image.architecture,
             catalog_id=image.catalog_id,
             version=image.version,
-            connection=image.source.connection,
+            connection=handing.connection_for(image, placement.host),
             type=image.type,  # type: ignore[arg-type]
             cpus=vm.cpus,
             memory_mib=vm.memory_mib,

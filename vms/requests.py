@@ -84,6 +84,7 @@ def request_vm(
     with transaction.atomic():
         actor.take()
         actor.require("vms.use")
+        access.check_room_of_token(actor)
         grant, _images = access.take_template(actor, template)
         vm = VirtualMachine(
             name=name,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.db import transaction
-from django.utils import timezone
 from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
 from accounts.actors import Actor
 from accounts.audit import audit
 from accounts.models import User
-from accounts.tokens import LAST_USE_SECONDS, find_live, note_use
+from accounts.restrictions import WrongNetwork
+from accounts.tokens import find_live, note_use
+from orchestrator.addresses import of_client
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -34,15 +34,20 @@ class TokenAuthentication(authentication.BaseAuthentication):
         scheme, _, text = header.partition(" ")
         if scheme.lower() != SCHEME.lower():
             return None
-        token = find_live(text.strip()) if text.isascii() and "\0" not in text else None
+        address = of_client(request.META.get("REMOTE_ADDR", ""))
+        try:
+            readable = text.isascii() and "\0" not in text
+            token = find_live(text.strip(), address) if readable else None
+        except WrongNetwork as refusal:
+            _introduce(request, refusal.token.user, refusal.token)  # so that it is audited
+            raise
         if token is None:
             raise AuthenticationFailed(
                 "This token is not valid: it is unknown, expired or revoked. Use a live one.",
                 code="bad_token",
             )
-        actor = _introduce(request, token.user, token)
-        if not _is_noted(token, actor.address):
-            note_use(token, actor.address)
+        _introduce(request, token.user, token)
+        note_use(token, address)
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:
@@ -73,19 +78,12 @@ class SessionAuthentication(authentication.SessionAuthentication):
             ) from None
 
 
-def _is_noted(token: ApiToken, address: str) -> bool:
-    """Return whether this use is known well enough: a read should not write each time."""
-    if token.last_used_at is None or token.last_used_address != (address or None):
-        return False
-    return timezone.now() - token.last_used_at < timedelta(seconds=LAST_USE_SECONDS)
-
-
 def _introduce(request: Request, user: User, token: ApiToken | None) -> Actor:
     """Set `request.actor`, and what the error handler calls when the actor is refused."""
     actor = Actor(
         user=user,
         token=token,
-        address=request.META.get("REMOTE_ADDR", ""),
+        address=of_client(request.META.get("REMOTE_ADDR", "")),
         request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
     wrapped: HttpRequest = request._request

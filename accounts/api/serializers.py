@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypedDict
 
 from rest_framework import serializers
 
-from accounts.models import AuditEvent, User
+from accounts.models import ApiToken, AuditEvent, User
 from accounts.permissions import CODES, SCOPES
 from accounts.revocation import CHOICES, COPY_CHOICES
+from accounts.rotation import LONGEST_OVERLAP_SECONDS, OVERLAP_SECONDS
+from accounts.service_accounts import LONGEST_DESCRIPTION
 from orchestrator.api.serializers import (
     Flag,
     Input,
@@ -67,6 +70,7 @@ class UserOutput(Output):
     email = serializers.CharField()
     kind = serializers.ChoiceField(User.Kind.choices)
     active = serializers.BooleanField(source="is_active")
+    description = serializers.CharField(help_text="What a service account is for.")
     roles = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField(source="date_joined")
     last_login_at = serializers.DateTimeField(source="last_login", allow_null=True)
@@ -104,6 +108,12 @@ class UserInput(Input):
 class ServiceAccountInput(Input):
     username = Text(max_length=150)
     roles = Texts(help_text="Ids or names.")
+    description = Text(
+        max_length=LONGEST_DESCRIPTION,
+        required=False,
+        allow_blank=True,
+        help_text="What it is for, and whom to ask.",
+    )
 
 
 class UserChanges(Input):
@@ -114,6 +124,19 @@ class UserChanges(Input):
         required=False,
         help_text="What becomes of the VMs that rest on what is taken away. Default: keep.",
     )
+
+
+class ServiceAccountChanges(UserChanges):
+    description = Text(max_length=LONGEST_DESCRIPTION, required=False, allow_blank=True)
+
+
+class PreviousSecret(TypedDict):
+    """The secret of a token before its last rotation."""
+
+    prefix: str
+    ends_at: datetime | None
+    last_used_at: datetime | None
+    last_used_address: str | None
 
 
 class TokenOutput(Output):
@@ -129,12 +152,34 @@ class TokenOutput(Output):
         allow_null=True,
         help_text="The only templates it may use; null: all that its account may.",
     )
+    networks = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="From where alone it may be used, as CIDR; null: from anywhere.",
+    )
+    maximum_vms = serializers.IntegerField(
+        allow_null=True, help_text="How many VMs that it asked for may exist at once."
+    )
     expires_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
     last_used_address = serializers.CharField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     created_by = UserReference(allow_null=True)
+    rotated_at = serializers.DateTimeField(allow_null=True)
+    previous = serializers.SerializerMethodField(
+        help_text="The secret before the last rotation, while it still works."
+    )
+
+    def get_previous(self, token: ApiToken) -> PreviousSecret | None:
+        if not token.has_previous:
+            return None
+        return {
+            "prefix": token.previous_prefix,
+            "ends_at": token.previous_ends_at,
+            "last_used_at": token.previous_used_at,
+            "last_used_address": token.previous_used_address,
+        }
 
 
 class NewTokenOutput(TokenOutput):
@@ -148,7 +193,18 @@ class TokenInput(Input):
     scopes = serializers.ListField(child=OneOf(sorted(SCOPES)), min_length=1, max_length=20)
     user = Text(required=False, max_length=150, help_text="Id or name; yours by default.")
     templates = Texts(required=False, allow_null=True, help_text="Ids or names.")
+    networks = Texts(required=False, allow_null=True, help_text="CIDR, such as `10.0.0.0/8`.")
+    maximum_vms = Whole(required=False, allow_null=True, min_value=1)
     expires_at = Moment(required=False, allow_null=True)
+
+
+class RotateInput(Input):
+    overlap_seconds = Whole(
+        min_value=0,
+        max_value=LONGEST_OVERLAP_SECONDS,
+        required=False,
+        help_text=f"How long the old secret still works. Default: {OVERLAP_SECONDS}; 0: no more.",
+    )
 
 
 class RevokeInput(Input):

@@ -10,7 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
 
-from accounts import custom_roles, rights, tokens, users
+from accounts import custom_roles, rights, rotation, service_accounts, tokens, users
 from accounts.api import serializers
 from accounts.api.querysets import roles_visible_to, users_visible_to
 from accounts.audit.exporting import MEDIA_TYPES, export
@@ -155,8 +155,8 @@ class ServiceAccountList(UserList):
 class UserItem(_Accounts, Shows, Patches):
     tag = "users"
     kind = User.Kind.PERSON
-    changes = serializers.UserChanges
-    docs = {
+    changes: ClassVar[type[Input]] = serializers.UserChanges
+    docs: ClassVar[dict[str, str]] = {
         "GET": "Show an account.",
         "PATCH": "Change an account's roles, or whether it is active. What is taken away ends at "
         "once; `running_vms` says what becomes of VMs that rest on it.",
@@ -176,6 +176,22 @@ class UserItem(_Accounts, Shows, Patches):
 class ServiceAccountItem(UserItem):
     tag = "service-accounts"
     kind = User.Kind.SERVICE
+    changes = serializers.ServiceAccountChanges
+    docs: ClassVar[dict[str, str]] = {
+        **UserItem.docs,
+        "DELETE": "Delete a service account with its tokens, grants, quota and webhooks. Refused "
+        "while VMs rest on it.",
+    }
+
+    def change(self, user: User, data: dict[str, Any]) -> None:
+        with transaction.atomic():
+            super().change(user, data)
+            if "description" in data:
+                service_accounts.describe(self.actor, user, data["description"])
+
+    def delete(self, request: Request, **kwargs: Any) -> Response:
+        service_accounts.delete(self.actor, self.target())
+        return Response(status=204)
 
 
 class UserRights(ApiView):
@@ -195,10 +211,19 @@ class UserRights(ApiView):
 
 class TokenFilter(django_filters.FilterSet):
     live = django_filters.BooleanFilter(method="by_live", help_text="Only live, or only ended.")
+    unused_days = django_filters.NumberFilter(
+        method="by_use",
+        min_value=1,
+        max_value=3650,
+        help_text="Live ones that nobody has used for so many days, or ever.",
+    )
 
     class Meta:
         model = ApiToken
-        fields = ["live"]
+        fields = ["live", "unused_days"]
+
+    def by_use(self, rows: Any, name: str, value: Any) -> Any:
+        return rows.filter(pk__in=ApiToken.objects.unused(int(value)).values("pk"))
 
     def by_live(self, rows: Any, name: str, value: bool) -> Any:
         live = ApiToken.objects.live().values("pk")
@@ -263,6 +288,37 @@ class TokenRevoke(_Tokens, Posts):
         token = self.target()
         tokens.revoke_token(self.actor, token, running_vms=data.get("running_vms", "keep"))
         return self.target()
+
+
+class TokenRotate(_Tokens, Posts):
+    input = serializers.RotateInput
+    post_output = serializers.NewTokenOutput
+    status = 200
+    shown_once: ClassVar[bool] = True
+    docs = {
+        "POST": "Give a token a new secret, in `token`, this once. The old one works for "
+        "`overlap_seconds` more. What was made with it still belongs to the token."
+    }
+
+    def perform(self, data: dict[str, Any]) -> ApiToken:
+        token, clear_text = rotation.rotate_token(self.actor, self.target(), **data)
+        token.clear_text = clear_text  # type: ignore[attr-defined]
+        return token
+
+    def answer(self, thing: ApiToken) -> Response:
+        return Response(serializers.NewTokenOutput(thing).data, status=self.status)
+
+
+class TokenEndOverlap(_Tokens, Posts):
+    status = 200
+    docs = {"POST": "Refuse the secret before the last rotation from now on."}
+
+    def perform(self, data: dict[str, Any]) -> ApiToken:
+        rotation.end_overlap(self.actor, self.target())
+        return self.target()
+
+    def check_replay(self) -> None:
+        tokens.require_manage(self.actor, self.target())
 
 
 class AuditList(Lists):

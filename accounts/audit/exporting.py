@@ -47,7 +47,7 @@ def export(
     audit(actor, "audit.exported", "audit:", "audit trail", data={"as": form, "filters": filters})
     write = {"csv": _csv, "jsonl": _lines}[form]
     response = StreamingHttpResponse(
-        write(_in_batches(rows)), content_type=f"{MEDIA_TYPES[form]}; charset=utf-8"
+        write(in_batches(rows)), content_type=f"{MEDIA_TYPES[form]}; charset=utf-8"
     )
     name = f"audit-{timezone.now():%Y%m%d-%H%M%S}.{form}"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -76,7 +76,7 @@ def record(event: AuditEvent) -> dict[str, Any]:
     }
 
 
-def _in_batches(rows: QuerySet[AuditEvent]) -> Iterator[AuditEvent]:
+def in_batches(rows: QuerySet[AuditEvent]) -> Iterator[AuditEvent]:
     """Yield rows in order of their ids by short queries: a slow reader keeps no transaction."""
     last: UUID | None = None
     rows = rows.order_by("pk")

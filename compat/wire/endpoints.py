@@ -73,7 +73,7 @@ class Endpoint(View):
             if handler is None:
                 return self.http_method_not_allowed(request)
             if method not in self.public:
-                self.actor = authenticate(request, token_in_query=self.token_in_query)
+                authenticate(self.actor, request, token_in_query=self.token_in_query)
             request.actor = self.actor  # type: ignore[attr-defined]
             if any("\0" in str(value) for value in kwargs.values()):
                 raise NotFound("There is nothing of this name.")

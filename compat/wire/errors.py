@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
 # A right is missing, as opposed to a grant that ended or an image that was revoked: those are 403.
-_RIGHTS = ("forbidden", "token_scope", "account_inactive", "token_revoked")
+_RIGHTS = ("forbidden", "token_scope", "token_network", "account_inactive", "token_revoked")
 
 
 class Unauthorized(Refusal):

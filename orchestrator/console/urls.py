@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestrator.console import views
+from orchestrator.console import service_accounts, views
 
 app_name = "console"
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("theme/", views.theme, name="theme"),
+    path("service-accounts/", service_accounts.listing, name="service-accounts"),
+    path("service-accounts/<uuid:id>/", service_accounts.page, name="service-account"),
     path("tokens/new/", views.token_create, name="token-create"),
 ]

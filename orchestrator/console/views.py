@@ -65,6 +65,7 @@ def token_create(request: PageRequest) -> HttpResponse:
     templates = Template.objects.visible_to(actor).live().order_by("name")
     form = TokenForm(
         pages.posted(request),
+        initial={"user": request.GET.get("user")},
         owners=owners,
         templates=templates.values_list("pk", "name")[:TEMPLATE_CHOICES],
     )
@@ -76,6 +77,8 @@ def token_create(request: PageRequest) -> HttpResponse:
             scopes=data["scopes"],
             user=data.get("user"),
             templates=data.get("templates") or None,
+            networks=data["networks"],
+            maximum_vms=data["maximum_vms"],
             expires_at=form.expires_at(),
         )
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.actors import Actor
-from catalog import images
+from catalog import images, sources
 from catalog.models import CatalogSource, HostImage, Image
 from hosts.models import Host
 
@@ -35,7 +35,7 @@ def text(answer: Any) -> str:
 @pytest.fixture
 def image(alice: User) -> Image:
     actor = Actor(user=alice)
-    source = images.add_source(actor, name="Catalog", connection=SECRET)
+    source = sources.add_source(actor, name="Catalog", connection=SECRET)
     return images.add_image(
         actor,
         source=source,
@@ -61,7 +61,7 @@ def test_a_source_is_added_and_its_connection_never_shown(client: Client, alice:
 
 def test_an_image_is_added_tainted_untainted_and_revoked(client: Client, alice: User) -> None:
     client.force_login(alice)
-    source = images.add_source(Actor(user=alice), name="Catalog", connection=SECRET)
+    source = sources.add_source(Actor(user=alice), name="Catalog", connection=SECRET)
     answer = client.post(
         url("new"),
         {

@@ -139,10 +139,12 @@ def test_bodies_are_taken_in_every_form_that_clients_send() -> None:
 
 
 def test_values_have_the_types_that_clients_give_them() -> None:
-    body = _read('{"cpu": "4", "memory": 8192, "on": "true", "tags": "a, b", "none": null}')
+    body = _read(
+        '{"cpu": "4", "memory": 8192, "on": "true", "yes": true, "no": false, "tags": "a, b",'
+        ' "none": null}'
+    )
     assert (body.number("cpu"), body.number("memory"), body.text("memory")) == (4, 8192, "8192")
-    assert body.flag("on")
-    assert not body.flag("none")
+    assert [body.flag(name) for name in ("on", "yes", "no", "none")] == [True, True, False, False]
     assert body.texts("tags") == ["a", "b"]
     assert body.get("absent", "cpu") == "4"
     assert not body.has("none")

@@ -10,7 +10,7 @@ import pytest
 from accounts import tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
-from catalog import images
+from catalog import images, sources
 from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
@@ -48,7 +48,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
     window = HostHold.objects.create(
         host=host, kind="maintenance", reason="test", starts_at="2099-01-01T00:00:00Z"
     )
-    source = images.add_source(root, name="catalog", connection="host=u:p@http://127.0.0.1:9")
+    source = sources.add_source(root, name="catalog", connection="host=u:p@http://127.0.0.1:9")
     image = images.add_image(
         root,
         source=source,

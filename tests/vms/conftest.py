@@ -10,7 +10,7 @@ import pytest
 
 from accounts.actors import Actor
 from accounts.models import User
-from catalog import images
+from catalog import images, sources
 from hosts import enrolment
 from jobs import running
 from jobs.models import Job
@@ -96,7 +96,7 @@ def pool(
                 password="simulated",
             )
         )
-    source = images.add_source(
+    source = sources.add_source(
         made.alice, name="Catalog", connection="host=ci:pw@http://127.0.0.1:9"
     )
     made.image = images.add_image(

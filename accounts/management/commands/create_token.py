@@ -32,6 +32,14 @@ class Command(BaseCommand):
             "--scopes", required=True, help=f"comma list of: {', '.join(sorted(SCOPES))}"
         )
         parser.add_argument("--expires-in-days", type=float, help="default: never")
+        parser.add_argument("--maximum-vms", type=int, help="that exist at once; default: any")
+        parser.add_argument(
+            "--network",
+            action="append",
+            default=[],
+            metavar="CIDR",
+            help="allow only requests from there (10.0.0.0/8); may be given several times",
+        )
         parser.add_argument(
             "--template",
             action="append",
@@ -52,6 +60,8 @@ class Command(BaseCommand):
                 scopes=[scope.strip() for scope in options["scopes"].split(",") if scope.strip()],
                 user=user,
                 templates=[_template(text) for text in options["template"]] or None,
+                networks=options["network"] or None,
+                maximum_vms=options["maximum_vms"],
                 expires_at=timezone.now() + timedelta(days=days) if days is not None else None,
             )
         except Refusal as refusal:

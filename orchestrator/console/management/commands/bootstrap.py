@@ -12,7 +12,7 @@ from accounts.actors import SYSTEM, Actor
 from accounts.models import Role, User
 from accounts.roles import sync_shipped_roles
 from accounts.users import create_user
-from catalog import images
+from catalog import images, sources
 from catalog.models import CatalogSource, Image
 from hosts import enrolment
 from hosts.models import Host
@@ -103,7 +103,7 @@ class Command(BaseCommand):
             # A host that was removed on purpose stays away.
             if not Host.objects.filter(name=name).exists():
                 enrolment.enrol(actor, name=name, url=address, username=LOGIN[0], password=LOGIN[1])
-        source = CatalogSource.objects.filter(name=SOURCE[0]).first() or images.add_source(
+        source = CatalogSource.objects.filter(name=SOURCE[0]).first() or sources.add_source(
             actor, name=SOURCE[0], connection=SOURCE[1]
         )
         architecture = (

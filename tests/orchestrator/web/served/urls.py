@@ -116,7 +116,12 @@ def echo(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def size(request: HttpRequest) -> HttpResponse:
+    return JsonResponse(len(request.read()), safe=False)
+
+
 urlpatterns = [
+    path("size/", csrf_exempt(size)),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("start/", csrf_exempt(start)),

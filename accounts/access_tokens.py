@@ -1,0 +1,180 @@
+"""Access tokens of the compatible API: JWTs that live for minutes, with nothing stored for each.
+
+A token tells who asks, and nothing that counts otherwise: account and rights are read at each use.
+It ends before its time with the account's password, its deactivation, the key it was exchanged for,
+and whenever somebody ends all of an account's (`end_all`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import jwt
+from allauth.account.adapter import get_adapter
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from accounts.actors import Actor
+from accounts.audit import audit
+from accounts.claims import claims_of, role_names_of
+from accounts.models import ApiToken, User
+from accounts.restrictions import check_network
+from orchestrator.refusals import Forbidden, NotFound, Refusal
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+SECONDS = 15 * 60
+ALGORITHM = "HS256"
+_REQUIRED = ["exp", "jti", "uid", "stamp"]
+
+
+class TooManyTries(Refusal):
+    """Too many logins failed for this account or from this address."""
+
+    status = 429
+    title = "Too Many Requests"
+    default_code = "throttled"
+    retry_after = 60
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """A live token: whose it is, and the key that it was exchanged for, if any."""
+
+    user: User
+    key: ApiToken | None
+    expires_at: int  # seconds since 1970
+
+
+def log_in(request: HttpRequest, actor: Actor, login: str, password: str) -> User:
+    """Return the person with this name or mail address and password.
+
+    Failures count with those of the console, so that either locks both. Raises `NotFound` for a
+    wrong name or password, `TooManyTries`, and `Forbidden` for somebody who signs in with a second
+    factor, which this API cannot ask for.
+    """
+    user = find_by_login(login)
+    try:
+        found = get_adapter().authenticate(
+            request, username=user.username if user else login, password=password
+        )
+    except ValidationError:
+        raise TooManyTries("Too many logins failed. Wait some minutes and try again.") from None
+    if found is None or not found.is_active:
+        _audit_failure(actor, login, user, "bad_login")
+        raise NotFound("Invalid user or Password")
+    if needs_second_factor(found):
+        _audit_failure(actor, login, found, "second_factor")
+        raise Forbidden(
+            "This account signs in with a second factor, which cannot be asked for here. Make an "
+            "API key in the console and use that.",
+            code="second_factor",
+        )
+    return found
+
+
+def find_by_login(login: str) -> User | None:
+    """Return the active person of this name, or the only one with this mail address."""
+    people = User.objects.filter(kind=User.Kind.PERSON, is_active=True)
+    if user := people.filter(username__iexact=login).first():
+        return user
+    by_mail = list(people.filter(email__iexact=login)[:2]) if "@" in login else []
+    return by_mail[0] if len(by_mail) == 1 else None
+
+
+def needs_second_factor(user: User) -> bool:
+    """Return whether a password alone does not let this account in."""
+    return bool(is_mfa_enabled(user))
+
+
+def issue(actor: Actor, user: User, key: ApiToken | None = None) -> tuple[str, int]:
+    """Return a new token and when it ends (seconds since 1970).
+
+    `actor` is who asked for it, which only gives the address. With `key`, it can do no more than
+    that key. Roles and claims in it are what a client shows, and count for nothing here.
+    """
+    now = int(time.time())
+    rights = Actor(user=user, token=key)
+    payload: dict[str, Any] = {
+        "email": user.email or user.username,
+        "username": user.get_full_name() or user.username,
+        "uid": str(user.pk),
+        "roles": role_names_of(user),
+        "claims": claims_of(rights),
+        "iat": now,
+        "exp": now + SECONDS,
+        "jti": uuid4().hex,
+        "stamp": _stamp(user),
+    }
+    if key:
+        payload["api_key_id"] = str(key.pk)
+    with transaction.atomic():
+        audit(
+            Actor(user=user, token=key, address=actor.address, request_id=actor.request_id),
+            "access_token.issued",
+            f"user:{user.pk}",
+            user.username,
+            data={"jti": payload["jti"], "by": "key" if key else "password"},
+        )
+    return jwt.encode(payload, _secret(), algorithm=ALGORITHM), payload["exp"]
+
+
+def read(text: str, address: str) -> AccessToken | None:
+    """Return the live token whose text this is, else None. All failures look alike.
+
+    `address` is where the request comes from: `WrongNetwork` when its key may not be used there.
+    """
+    try:
+        payload = jwt.decode(
+            text, _secret(), algorithms=[ALGORITHM], options={"require": _REQUIRED}
+        )
+        user_id = UUID(str(payload["uid"]))
+        key_id = UUID(str(payload["api_key_id"])) if "api_key_id" in payload else None
+    except (jwt.InvalidTokenError, ValueError):
+        return None
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None or not constant_time_compare(str(payload["stamp"]), _stamp(user)):
+        return None
+    key = None
+    if key_id:
+        key = ApiToken.objects.live().filter(pk=key_id, user=user).first()
+        if key is None:
+            return None
+        check_network(key, address)
+    return AccessToken(user, key, payload["exp"])
+
+
+def end_all(user: User) -> None:
+    """End every token that `user` has. Part of signing out everywhere."""
+    User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1)
+
+
+def _stamp(user: User) -> str:
+    """Return what changes with the password, and whenever all tokens of the account end."""
+    text = f"{user.get_session_auth_hash()}:{user.token_epoch}"
+    return salted_hmac("accounts.access_tokens.stamp", text, algorithm="sha256").hexdigest()[:32]
+
+
+def _secret() -> bytes:
+    """Return the key that signs: the same in every process, and used for nothing else."""
+    return salted_hmac("accounts.access_tokens", settings.SECRET_KEY, algorithm="sha256").digest()
+
+
+def _audit_failure(actor: Actor, login: str, user: User | None, code: str) -> None:
+    with transaction.atomic():
+        audit(
+            actor,
+            "access_token.refused",
+            f"user:{user.pk if user else ''}",
+            login[:200],
+            data={"code": code},
+            refused=True,
+        )
