@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-import compat.identity.urls
-import compat.machines.urls
 from compat import config, health, jobs, refused
+from compat.identity import urls as identity
+from compat.machines import urls as machines
 from compat.wire.endpoints import Nothing
 
 app_name = "compat"
@@ -19,10 +19,10 @@ urlpatterns = [
             [
                 *health.urlpatterns,
                 *config.urlpatterns,
-                *jobs.urlpatterns,
-                *compat.identity.urls.urlpatterns,
-                *compat.machines.urls.urlpatterns,
+                *identity.urlpatterns,
                 *refused.urlpatterns,
+                *jobs.urlpatterns,
+                *machines.urlpatterns,
             ]
         ),
     ),

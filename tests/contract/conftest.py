@@ -100,7 +100,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server.start()
     with (
         simulated_hosts(3, "--arch", "mixed") as simulation,
-        running_product(folder, server) as product,
+        running_product(folder, server, COMPAT_QUEUE_SECONDS="2") as product,
     ):
         yield make_site(product, simulation)
     server.stop()
