@@ -8,9 +8,12 @@ import pytest
 from django.test import Client
 
 from tests.api.conftest import make_token
+from tests.contract.running import Site, make_site
+from tests.support.product import OwnRedis, running_product
+from tests.support.simulation import simulated_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from accounts.models import User
 
@@ -87,3 +90,17 @@ def admin(alice: User, tool_of: Callable[..., Tool]) -> Tool:
 @pytest.fixture
 def developer(bob: User, tool_of: Callable[..., Tool]) -> Tool:
     return tool_of(bob)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The running product with its pool, shared by the session. Tests leave no VM behind."""
+    folder = tmp_path_factory.mktemp("contract")
+    server = OwnRedis(folder)
+    server.start()
+    with (
+        simulated_hosts(3, "--arch", "mixed") as simulation,
+        running_product(folder, server, COMPAT_QUEUE_SECONDS="2") as product,
+    ):
+        yield make_site(product, simulation)
+    server.stop()

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.contract.running import Site, finished, make_site, recorded
-from tests.support.product import OwnRedis, running_product
-from tests.support.simulation import simulated_hosts
+from tests.contract.running import Site, finished, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,19 +39,6 @@ TOOLS = {
     "jenkins_host": JENKINS_ON_HOST,
     "jenkins_orchestrator": JENKINS_ON_POOL,
 }
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("contract")
-    server = OwnRedis(folder)
-    server.start()
-    with (
-        simulated_hosts(3, "--arch", "mixed") as simulation,
-        running_product(folder, server) as product,
-    ):
-        yield make_site(product, simulation)
-    server.stop()
 
 
 class Replay:
