@@ -9,7 +9,16 @@ class CatalogConfig(AppConfig):
     name = "catalog"
 
     def ready(self) -> None:
-        from catalog import caches, caching, images, importing, metadata, sources
+        from catalog import (
+            caches,
+            caching,
+            collecting,
+            images,
+            importing,
+            metadata,
+            pushing,
+            sources,
+        )
         from catalog.api import CacheDeleteInput, PullManyInput
         from catalog.forms import CachesForm
         from hosts import lifecycle
@@ -17,10 +26,15 @@ class CatalogConfig(AppConfig):
         from jobs import batches, handlers
 
         lifecycle.register(inventory=caches.record)
-        for kind, handler in {**caching.HANDLERS, **metadata.HANDLERS}.items():
+        for kind, handler in {
+            **caching.HANDLERS,
+            **metadata.HANDLERS,
+            **pushing.HANDLERS,
+            **collecting.HANDLERS,
+        }.items():
             handlers.register(kind, handler)
         handlers.register(sources.IMPORT, importing.ImportHandler())
-        handlers.register_at_once(*images.VERBS)
+        handlers.register_at_once(*images.VERBS, collecting.QUOTA)
         batches.register(
             caching.PULL,
             host_verb(

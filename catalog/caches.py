@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catalog import caching
+from catalog import caching, collecting
 from catalog.models import HostImage
 
 if TYPE_CHECKING:
     from hosts.lifecycle import Listing
     from hosts.models import Host
+
+
+OBSERVED = ["size_mib", "type", "cached_at", "last_used_at"]
 
 
 def record(host: Host, listing: Listing) -> set[str]:
@@ -18,24 +21,38 @@ def record(host: Host, listing: Listing) -> set[str]:
     images = listing.inventory.images
     if images is None:
         return set()
-    rows = {
+    seen = {
         (image.catalog_id.upper(), image.version, image.architecture): image for image in images
     }
-    known = HostImage.objects.filter(host=host)
-    stored = known.values_list("catalog_id", "version", "architecture", "size_mib")
-    if set(stored) == {(*key, image.size_mib) for key, image in rows.items()}:
-        known.update(seen_at=listing.began_at)
-        return set()
-    known.delete()
-    HostImage.objects.bulk_create(
-        HostImage(
-            host=host,
-            catalog_id=catalog_id,
-            version=version,
-            architecture=architecture,
-            size_mib=image.size_mib,
-            seen_at=listing.began_at,
-        )
-        for (catalog_id, version, architecture), image in rows.items()
-    )
+    known = {
+        (row.catalog_id, row.version, row.architecture): row
+        for row in HostImage.objects.filter(host=host)
+    }
+    HostImage.objects.filter(
+        pk__in=[row.pk for key, row in known.items() if key not in seen]
+    ).delete()
+    new, changed = [], []
+    for key, image in seen.items():
+        told = {
+            "size_mib": image.size_mib,
+            "type": image.type[:10],
+            "cached_at": image.cached_at,
+            "last_used_at": image.last_used_at,
+        }
+        if row := known.get(key):
+            if any(getattr(row, name) != value for name, value in told.items()):
+                for name, value in told.items():
+                    setattr(row, name, value)
+                changed.append(row)
+        else:
+            catalog_id, version, architecture = key
+            named = {"catalog_id": catalog_id, "version": version, "architecture": architecture}
+            new.append(HostImage(host=host, seen_at=listing.began_at, **named, **told))
+    HostImage.objects.filter(host=host).update(seen_at=listing.began_at)
+    if changed:  # never `going_since`, which says what is wanted
+        HostImage.objects.bulk_update(changed, OBSERVED)
+    if new:
+        HostImage.objects.bulk_create(new)
+    if changed or new:
+        collecting.consider(host)
     return set()

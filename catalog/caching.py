@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
-from catalog import handing
+from catalog import going, handing
 from catalog.downloads import needed_gib
 from catalog.models import HostImage, Image, cached
 from hosts import inventory
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from jobs.claims import Claim
 
 PULL, DELETE, SWEEP = "host.cache_pull", "host.cache_delete", "host.cache_sweep"
+COLLECT = "host.cache_collect"
 HELPER = re.compile(rf"precache-[a-z0-9-]+-[{CROCKFORD}]{{{MARK_LENGTH}}}")
 HELPER_CPUS, HELPER_MEMORY_MIB = 1, 1024
 REMOVED = "The host was removed from the pool."
@@ -52,17 +55,26 @@ def register(who_relies: WhoRelies) -> None:
     _relying.append(who_relies)
 
 
-def pull(actor: Actor, host: Host, image: Image) -> Job:
+def pull(
+    actor: Actor,
+    host: Host,
+    image: Image,
+    *,
+    not_before: str | datetime | None = None,
+    not_after: str | datetime | None = None,
+) -> Job:
     """Have the host download `image` into its cache, so that the first VM need not wait for it.
 
     Hosts offer no such call: they make a VM of the image, stopped and with a name of its own, which
-    is deleted at once; the copy stays. It counts as foreign meanwhile. Raises `Forbidden`,
-    `NotFound`, or `Conflict` for another architecture, without room for the download, or while
-    the host's cache is being deleted.
+    is deleted at once; the copy stays. It counts as foreign meanwhile. It begins within the window
+    from `not_before` to `not_after`, or fails. Raises `Forbidden`, `Invalid`, `NotFound`, or
+    `Conflict` for another architecture, without room for the download, or while the host's cache is
+    being deleted.
     """
     actor.require("hosts.manage")
+    window = _window(not_before, not_after)
     with transaction.atomic():
-        _lock(host)
+        lock(host)
         actor.take()
         if not take(Image.objects.usable().filter(pk=image.pk)):
             raise Forbidden("This image was revoked or tainted.", code="image_revoked")
@@ -76,20 +88,28 @@ def pull(actor: Actor, host: Host, image: Image) -> Job:
         key = f"{PULL}:{host.pk}:{image.pk}"
         if found := Job.objects.open().filter(unique_key=key).first():
             return found
-        _refuse_while(host, [DELETE])
+        refuse_while(host, [DELETE, COLLECT])
         audit(actor, PULL, f"host:{host.pk}", host.name, data={"image": image.name})
         return enqueue(
             PULL,
             f"host:{host.pk}",
             actor,
             lane=host.lane,
-            payload={"image": str(image.pk), "name": _helper_name(image)},
+            payload={"image": str(image.pk), "name": _helper_name(image), **window},
             unique_key=key,
             message=f"Waiting to pull {image.name}.",
         )
 
 
-def pull_named(actor: Actor, host: Host, *, catalog_id: str, version: str = "") -> Job:
+def pull_named(
+    actor: Actor,
+    host: Host,
+    *,
+    catalog_id: str,
+    version: str = "",
+    not_before: str | datetime | None = None,
+    not_after: str | datetime | None = None,
+) -> Job:
     """Have the host download the image of this name in its own architecture.
 
     Without a `version` the one that was added last; `latest` as `Image.objects.named` has it.
@@ -103,7 +123,32 @@ def pull_named(actor: Actor, host: Host, *, catalog_id: str, version: str = "") 
             f"The catalog has no usable image {catalog_id}{':' if version else ''}{version} for "
             f"{host.status.architecture or 'an unknown architecture'}."
         )
-    return pull(actor, host, image)
+    return pull(actor, host, image, not_before=not_before, not_after=not_after)
+
+
+def _window(
+    not_before: str | datetime | None, not_after: str | datetime | None
+) -> dict[str, float]:
+    """Return the window as times since 1970. Raises `Invalid` for one that has no time in it."""
+    found: dict[str, float] = {}
+    for name, value in (("not_before", not_before), ("not_after", not_after)):
+        if not value:
+            continue
+        moment = _moment(value) if isinstance(value, str) else value
+        if moment is None:
+            raise Invalid.field(name, "Give a time such as 2026-01-31T22:00:00Z.")
+        found[name] = (moment if moment.tzinfo else timezone.make_aware(moment)).timestamp()
+    end = found.get("not_after")
+    if end is not None and end <= max(timezone.now().timestamp(), found.get("not_before", 0)):
+        raise Invalid.field("not_after", "The window has ended before it begins, or by now.")
+    return found
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return parse_datetime(text)
+    except ValueError:
+        return None
 
 
 def delete(
@@ -118,7 +163,7 @@ def delete(
     if everything == bool(catalog_id) or (version and not catalog_id):
         raise Invalid.field("catalog_id", "Name an image, or say that everything is to be deleted.")
     with transaction.atomic():
-        _lock(host)
+        lock(host)
         actor.take()
         wanted = {"catalog_id": catalog_id.upper(), "version": version}
         if not everything and not _copies(host, **wanted).exists():
@@ -128,7 +173,7 @@ def delete(
         key = f"{DELETE}:{host.pk}:{wanted['catalog_id']}:{version}"
         if found := Job.objects.open().filter(unique_key=key).first():
             return found
-        _refuse_while(host, [PULL, DELETE])
+        refuse_while(host, [PULL, DELETE, COLLECT])
         what = f"{catalog_id} {version}".strip() or "everything"
         audit(actor, DELETE, f"host:{host.pk}", host.name, data={"what": what})
         return enqueue(
@@ -142,7 +187,7 @@ def delete(
         )
 
 
-def _lock(host: Host) -> None:
+def lock(host: Host) -> None:
     """Let one change of the host's cache be asked for at a time, and only while it is present."""
     present = Host.objects.select_for_update(no_key=True).present().filter(pk=host.pk)
     if not present.values_list("pk").first():
@@ -162,14 +207,18 @@ def _require_room(host: Host, image: Image) -> None:
         )
 
 
-def _refuse_while(host: Host, kinds: list[str]) -> None:
+def refuse_while(host: Host, kinds: list[str]) -> None:
     jobs = Job.objects.open().about(f"host:{host.pk}").filter(kind__in=kinds)
     if found := jobs.first():
         raise Conflict(f"{found.kind} is under way on this host. Wait for it to end.")
 
 
 def _copies(host: Host, catalog_id: str, version: str) -> Any:
-    rows = HostImage.objects.filter(host=host)
+    return _copies_on(str(host.pk), catalog_id, version)
+
+
+def _copies_on(host_id: str, catalog_id: str, version: str) -> Any:
+    rows = HostImage.objects.filter(host=host_id)
     if catalog_id:
         rows = rows.filter(catalog_id=catalog_id)
     return rows.filter(version=version) if version else rows
@@ -256,6 +305,12 @@ class PullHandler(SweepHandler):
     def step_create(self, claim: Claim) -> Outcome:
         host = self.host_of(claim.job)
         assert host is not None
+        now, window = timezone.now().timestamp(), claim.job.payload
+        if now < window.get("not_before", now):
+            wait = min(3600.0, window["not_before"] - now)
+            return Again(seconds=max(0.1, wait), message="Waiting for its time window.")
+        if now > window.get("not_after", now) and not self._is_sent(claim.job):
+            return Fail("Its time window ended before its turn came. Ask again with a longer one.")
         image = self._image(claim.job)
         if image is None:
             return Fail("This image was revoked or tainted meanwhile.")
@@ -375,8 +430,10 @@ class DeleteHandler(CacheHandler):
         host = self.host_of(claim.job)
         assert host is not None
         wanted = claim.job.payload
-        if told := _who_relies(host, wanted["catalog_id"], wanted["version"]):
-            return Fail(told)
+        rows = _copies(host, wanted["catalog_id"], wanted["version"])
+        if going.mark(host, rows) < rows.count():
+            told = _who_relies(host, wanted["catalog_id"], wanted["version"])
+            return Fail(told or "Something relies on it now.")
         with driver_of(host) as driver, claim.sending():
             try:
                 driver.delete_cached(wanted["catalog_id"], wanted["version"])
@@ -394,6 +451,13 @@ class DeleteHandler(CacheHandler):
         if left:
             return Fail(f"{host.name} says that it is deleted, and still lists {left}.")
         return Done(message="It is not in the cache any more.")
+
+    def failed(self, job: Job, error: str) -> None:
+        rows = _copies_on(job.subject_id, job.payload["catalog_id"], job.payload["version"])
+        going.unmark(job.subject_id, rows)
+
+    def cancelled(self, job: Job) -> None:
+        self.failed(job, "")
 
 
 HANDLERS = {PULL: PullHandler(), DELETE: DeleteHandler(), SWEEP: SweepHandler()}

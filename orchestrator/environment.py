@@ -96,9 +96,9 @@ class Env(FileAwareEnv):
             ) from None
         return path
 
-    def folders(self, name: str, default: Path) -> list[Path]:
+    def folders(self, name: str, default: list[str]) -> list[Path]:
         """Return a comma list of absolute folders, which need not exist."""
-        found = [Path(text) for text in self.list(name, [str(default)]) if text]
+        found = [Path(text) for text in self.list(name, default) if text]
         if any(not folder.is_absolute() for folder in found):
             raise ImproperlyConfigured(f"{name} must be a comma list of absolute folders.")
         return found

@@ -92,7 +92,9 @@ try:
     HOST_CLOCK_TOLERANCE_SECONDS: float = env.seconds("HOST_CLOCK_TOLERANCE_SECONDS", 60)
 
     # The catalog. Local storages are below one of these folders.
-    CATALOG_FOLDERS: list[Path] = env.folders("CATALOG_FOLDERS", VAR_DIR.resolve() / "catalogs")
+    CATALOG_FOLDERS: list[Path] = env.folders("CATALOG_FOLDERS", []) or [
+        VAR_DIR.resolve() / "catalogs"
+    ]
     CATALOG_TICKET_SECONDS: int = env.positive("CATALOG_TICKET_SECONDS", 900)
     CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 21_600)
 

@@ -10,7 +10,7 @@ class VmsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import revocation
-        from catalog import caching, images
+        from catalog import caching, going, images
         from hosts import lifecycle
         from jobs import handlers
         from vms import (
@@ -42,6 +42,7 @@ class VmsConfig(AppConfig):
         revocation.register(revocations.preview, revocations.apply)
         images.register(revocations.preview_image, revocations.apply_image)
         caching.register(relying.on_cache)
+        going.register(relying.unneeded)
         lifecycle.register(
             inventory=reconciliation.on_inventory,
             removal=reconciliation.before_removal,

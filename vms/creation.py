@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils import timezone
 
-from catalog import handing
+from catalog import going, handing
 from catalog.models import Image
 from hosts import inventory
 from hosts.calls import driver_of
@@ -74,6 +74,8 @@ class CreateHandler(VMHandler):
                 return self._host_away(claim, vm, placement, error)
         if refusal := access.why_not_any_more(vm):
             return Cancelled(refusal)
+        if placement.image and going.is_going(placement.host, placement.image):
+            return Again(seconds=0.5, message="Waiting until its old copy is out of the cache.")
         try:
             with driver_of(placement.host) as driver:
                 placements.note_sending(placement)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db.models import Q
+from django.db.models import CharField, Exists, ExpressionWrapper, F, OuterRef, Q
 
 from catalog.models import HostImage, Image, cached
 from vms.models import Placement, VirtualMachine
 from vms.states import State
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from hosts.models import Host
 
 
@@ -43,3 +45,34 @@ def on_cache(host: Host, images: list[Image] | None) -> str:
     if vm := waiting.first():
         return f"{vm.name} waits for a host, and may be made of it on {host.name}."
     return ""
+
+
+def unneeded(copies: QuerySet[HostImage]) -> QuerySet[HostImage]:
+    """Return those of `copies` that no VM relies on, as `on_cache` has it, in one query."""
+    kept_as = ExpressionWrapper(OuterRef("architecture"), output_field=CharField())
+    making = (
+        Placement.objects.open()
+        .annotate(kept_as=kept_as)
+        .filter(
+            Q(vm__state=State.CREATING, current=True) | Q(host_vm_id=""),
+            Q(kept_as="") | Q(kept_as=F("image__architecture")),
+            host=OuterRef("host"),
+            vm__clone_of="",
+            image__catalog_id__iexact=OuterRef("catalog_id"),
+            image__version=OuterRef("version"),
+        )
+    )
+    waiting = (
+        VirtualMachine.objects.pending()
+        .annotate(kept_as=kept_as)
+        .filter(
+            Q(wanted_host=None) | Q(wanted_host=OuterRef("host")),
+            Q(kept_as="") | Q(kept_as=F("template__images__architecture")),
+            clone_of="",
+            template__images__catalog_id__iexact=OuterRef("catalog_id"),
+            template__images__version=OuterRef("version"),
+            template__images__revoked_at=None,
+            template__images__tainted_at=None,
+        )
+    )
+    return copies.exclude(Exists(making)).exclude(Exists(waiting))

@@ -31,7 +31,7 @@ class ForbiddenAddress(Exception):
 
 
 def _guarded(connection: type[Any]) -> type[Any]:
-    class Guarded(connection):  # type: ignore[misc]
+    class Guarded(connection):
         def _new_conn(self) -> Any:
             sock = super()._new_conn()
             if is_forbidden(str(sock.getpeername()[0])):

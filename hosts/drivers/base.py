@@ -25,6 +25,7 @@ from .values import Inventory as Inventory
 from .values import News as News
 from .values import ProxyHost as ProxyHost
 from .values import ProxyRoute as ProxyRoute
+from .values import PushSpec as PushSpec
 from .values import RemoteVM as RemoteVM
 from .values import ReverseProxy as ReverseProxy
 from .values import Snapshot as Snapshot
@@ -177,6 +178,9 @@ class Driver(Protocol):
 
     def read_job(self, job_id: str) -> HostJob:
         """A host job; NOT_FOUND when the host does not know it (any more)."""
+
+    def push(self, spec: PushSpec, job_id: str) -> str:
+        """Have a VM's folder pushed; returns the id of the host's job, `job_id` if it takes it."""
 
     def cached_images(self) -> tuple[CachedImage, ...] | None:
         """What the host has cached; None when it has no cache."""

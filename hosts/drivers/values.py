@@ -117,6 +117,29 @@ class CreateSpec:
 
 
 @dataclass(frozen=True)
+class PushSpec:
+    """A VM's folder on the host's disk that is to be packed into a catalog's storage.
+
+    `connection` (secret) says where the storage is. Minimums: memory in MiB, disk in GiB.
+    """
+
+    local_path: str
+    catalog_id: str
+    version: str
+    architecture: str
+    connection: str = field(repr=False)
+    description: str = ""
+    compress: bool = True
+    override: bool = False
+    tags: tuple[str, ...] = ()
+    required_roles: tuple[str, ...] = ()
+    required_claims: tuple[str, ...] = ()
+    minimum_cpus: int = 0
+    minimum_memory_mib: int = 0
+    minimum_disk_gib: int = 0
+
+
+@dataclass(frozen=True)
 class CreateAnswer:
     """Either the host's job to follow, or, from a host without jobs, the id of the finished VM."""
 

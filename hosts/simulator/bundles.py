@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hosts.simulator import machines
+from hosts.simulator import catalogs, machines
 from hosts.simulator.wire import RefusedError
 from hosts.simulator.world import VM, Host, new_vm_id
 
@@ -14,6 +14,8 @@ def remove(host: Host, vm: VM, *, force: bool) -> None:
     machines.delete(host, vm, force=force)
     if host.strikes("keepbundle"):
         host.bundles[vm.bundle] = vm
+    else:
+        catalogs.forget_bundle(host, vm)
     if host.strikes("keepname"):  # another VM has its name, and its bundle, now
         left = replace(vm, id=new_vm_id(), home=vm.bundle, gone=False)
         host.add(left)

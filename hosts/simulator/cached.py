@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
-from hosts.simulator import hub
+from hosts.simulator import catalogs, hub
 from hosts.simulator.render import CACHE_FOLDER
 from hosts.simulator.wire import rfc3339
 from hosts.simulator.world import CachedImage, Host
@@ -15,6 +15,7 @@ def forget(host: Host, keys: list[tuple[str, str]]) -> None:
     """Delete images from the cache, and tell of it."""
     for key in keys:
         item = host.cache.pop(key)
+        catalogs.forget_cached(host, item.catalog_id, item.version)
         hub.tell(host, "catalog_cache", "CACHE_ITEM_REMOVED", cache_item(item))
 
 

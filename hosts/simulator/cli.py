@@ -62,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep VMs, jobs and cached images in this file over a restart",
     )
+    add(
+        "--packs",
+        type=Path,
+        metavar="FOLDER",
+        help="push and pull real (small) packs, with the hosts' files below this folder",
+    )
 
 
 def options_from(given: dict[str, Any]) -> Options:
@@ -87,6 +93,7 @@ def options_from(given: dict[str, Any]) -> Options:
         faults=parse_faults(pairs),
         addresses=given["addresses"],
         state=given["state"],
+        packs=given["packs"],
     )
 
 

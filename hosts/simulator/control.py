@@ -14,6 +14,8 @@ Keys of a PATCH, all optional:
 ``cpus``                   number
 ``memory``                 MiB
 ``disk``                   GiB
+``bundle_bytes``           with ``--packs``: the disk of a VM that is pushed and has no files yet
+``pack_room``              with ``--packs``: bytes that a pack may take; ``null`` ends it
 ``clock_offset_seconds``   how far the host's clock is ahead; ``null`` leaves it to ``clockskew``
 ``boot_seconds``, ``clone_seconds``, ``late_seconds``, ``slow_seconds``, ``latency_ms``  times
 ``state_method``           ``PUT``, or ``GET`` for a host older than 1.0.5
@@ -38,7 +40,12 @@ from hosts.simulator.faults import parse_share
 from hosts.simulator.wire import cut
 from hosts.simulator.world import VM, Host, World, new_vm_id
 
-_NUMBERS = {"cpus": "cpus", "memory": "memory_mib", "disk": "disk_gib"}
+_NUMBERS = {
+    "cpus": "cpus",
+    "memory": "memory_mib",
+    "disk": "disk_gib",
+    "bundle_bytes": "bundle_bytes",
+}
 _TIMES = ("boot_seconds", "clone_seconds", "late_seconds", "slow_seconds", "latency_ms")
 _SWITCHES = ("up", "hang", "events", "drop_events", "renames_running")
 _METHODS = ("PUT", "GET")
@@ -156,7 +163,9 @@ def _check(name: str, value: Any) -> Any:
         if value is not None and not isinstance(value, bool):
             raise ValueError(f"“{name}” must be true, false or null.")
         return value
-    if name in _NUMBERS:
+    if name == "pack_room" and value is None:
+        return None
+    if name in _NUMBERS or name == "pack_room":
         return _whole(name, value)
     if name == "state_method":
         return _one_of(name, value, _METHODS)

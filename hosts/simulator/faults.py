@@ -15,7 +15,7 @@ from typing import Any
 REQUEST_KINDS = frozenset(
     {
         *("slow", "error500", "badjson", "wrongtype", "latecreate", "authexpired"),
-        *("keepbundle", "keepname"),
+        *("keepbundle", "keepname", "cuttransfer"),
     },
 )
 HOST_KINDS = frozenset({"refuse", "hang", "losejob", "failcreate", "clockskew"})

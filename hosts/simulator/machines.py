@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hosts.simulator import cached, hub, render
+from hosts.simulator import cached, catalogs, hub, render
 from hosts.simulator.wire import RefusedError
 from hosts.simulator.world import (
     APPLE_VM,
     MAX_RUNNING_APPLE_VMS,
+    PACK_SIZE_MIB,
     VM,
     CachedImage,
     Host,
@@ -40,6 +41,7 @@ class Blueprint:
     os: str = "ubuntu"
     catalog_id: str = ""
     version: str = "latest"
+    connection: str = field(default="", repr=False)
     source: VM | None = None
 
     def build(self) -> VM:
@@ -130,9 +132,9 @@ async def _create(host: Host, blueprint: Blueprint, seconds: float) -> VM:
         raise RefusedError(400, f"error 400: failed to create the machine {blueprint.name}")
     if host.by_name(blueprint.name):
         return _other(host.by_name(blueprint.name), blueprint.name)
-    if not blueprint.source:
-        _use_cache(host, blueprint)
     vm = blueprint.build()
+    if not blueprint.source:
+        await _use_cache(host, blueprint, vm)
     host.add(vm)
     tell_changed(host, vm, "VM_ADDED")
     if blueprint.starts:
@@ -146,17 +148,35 @@ def _other(vm: VM | None, name: str) -> VM:
     return vm
 
 
-def _use_cache(host: Host, blueprint: Blueprint) -> None:
-    now = host.now()
+async def _use_cache(host: Host, blueprint: Blueprint, vm: VM) -> None:
+    """Download the image unless it is cached, and give the VM its files."""
     key = (blueprint.catalog_id, blueprint.version)
-    if item := host.cache.get(key):
-        item.used_count += 1
-        item.used_at = now
-    else:
-        kind = "macvm" if blueprint.type == APPLE_VM else "pvm"
-        item = CachedImage(*key, host.arch, kind, cached_at=now, used_at=now)
-        host.cache[key] = item
-        hub.tell(host, "catalog_cache", "CACHE_ITEM_ADDED", cached.cache_item(item))
+    real = host.world.options.packs is not None
+    if real:
+        async with host.pulls.setdefault(key, asyncio.Lock()):
+            if key not in host.cache:
+                size_mib = await asyncio.to_thread(
+                    catalogs.download, host, *key, blueprint.connection
+                )
+                _note_cached(host, blueprint, key, size_mib)
+        await asyncio.to_thread(catalogs.clone_cached, host, *key, vm)
+    elif key not in host.cache:
+        _note_cached(host, blueprint, key)
+    item = host.cache[key]
+    item.used_count += 1
+    item.used_at = host.now()
+
+
+def _note_cached(
+    host: Host, blueprint: Blueprint, key: tuple[str, str], size_mib: int = PACK_SIZE_MIB
+) -> None:
+    now = host.now()
+    kind = "macvm" if blueprint.type == APPLE_VM else "pvm"
+    item = CachedImage(
+        *key, host.arch, kind, cached_at=now, used_at=now, used_count=0, size_mib=size_mib
+    )
+    host.cache[key] = item
+    hub.tell(host, "catalog_cache", "CACHE_ITEM_ADDED", cached.cache_item(item))
 
 
 # -- states ----------------------------------------------------------------------------------

@@ -28,3 +28,5 @@ class Options:
     faults: dict[str, float] = field(default_factory=dict)
     addresses: bool = False
     state: Path | None = None
+    packs: Path | None = None
+    """Where packs of hosts are real files; without it push and pull move none."""

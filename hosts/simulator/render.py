@@ -280,7 +280,8 @@ def job_acknowledgement(job: Job) -> dict[str, Any]:
 
 def job_record(host: Host, job: Job, owner: str) -> dict[str, Any]:
     """Return a JobResponse (contract 2.6). ``message`` is missing, as it is on a real host."""
-    steps, progress = _steps(job)
+    steps, progress = _steps(job) if job.operation == "machines/create" else ([], job.percent)
+    kind, _, operation = job.operation.partition("/")
     moving = job.state in ("pending", "running")
     record: dict[str, Any] = {
         "id": job.id,
@@ -289,12 +290,12 @@ def job_record(host: Host, job: Job, owner: str) -> dict[str, Any]:
         "owner_email": "root@localhost",
         "state": job.state,
         "progress": progress,
-        "job_type": "machines",
-        "job_operation": "create",
+        "job_type": kind,
+        "job_operation": operation,
     }
     if job.by_orchestrator:
         record["is_orchestrator_job"] = True
-    if job.begun:
+    if job.begun and steps:
         record["steps"] = steps
     if job.record_id:
         record |= {

@@ -173,7 +173,10 @@ class _HostState:
         record = {"bundles": [], **record}  # files of before there were any
         self.vms = [self._vm(row) for row in _typed(record, "vms", list)]
         self.bundles = [self._vm(row) for row in _typed(record, "bundles", list)]
-        self.jobs: list[Job] = [_parsed(Job, row) for row in _typed(record, "jobs", list)]
+        self.jobs: list[Job] = [
+            _parsed(Job, {"operation": "machines/create", "percent": 0, **row})
+            for row in _typed(record, "jobs", list)
+        ]
         self.cache: list[CachedImage] = [
             _parsed(CachedImage, row) for row in _typed(record, "cache", list)
         ]

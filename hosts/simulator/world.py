@@ -110,6 +110,9 @@ class Job:
     record_name: str = ""
     result: str = ""
     error: str = ""
+    operation: str = "machines/create"
+    percent: int = 0
+    """How far a push is; a create tells it by the time that has passed."""
 
 
 @dataclass(slots=True)
@@ -151,6 +154,8 @@ class Host:
     """Folders of VMs that are not registered (any more), by path."""
     jobs: dict[str, Job] = field(default_factory=dict)
     cache: dict[tuple[str, str], CachedImage] = field(default_factory=dict)
+    pulls: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
+    """With ``--packs``: one download of an image at a time."""
     counters: Counter[str] | None = None
     draws: dict[str, int] | None = None
     open_requests: set[asyncio.Transport] = field(default_factory=set)
@@ -162,6 +167,10 @@ class Host:
     log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     """What was asked of it but for reads; the newest line is the last."""
     proxy_hosts: list[dict[str, Any]] = field(default_factory=list)
+    pack_room: int | None = None
+    """Bytes that one pack, or what is unpacked of it, may take; None does not bound them."""
+    bundle_bytes: int = 64 * 1024
+    """The disk of a bundle that is made because a VM without files is pushed."""
     events: bool = True
     """Whether it offers the events hub; hosts may be started without it."""
     subscribers: set[Subscriber] | None = None

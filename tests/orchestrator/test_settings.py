@@ -28,6 +28,7 @@ TYPES = {
     "fernet_keys": {"comma list"},
     "weights": {"JSON"},
     "folder": {"path"},
+    "folders": {"comma list"},
     "public_url": {"URL"},
     "redis": {"URL"},
     "syslog": {"URL"},

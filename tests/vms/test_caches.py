@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from django.db import connection
 from django.urls import reverse
+from django.utils import timezone
 
-from catalog import caching, images
+from catalog import caching, collecting, going, images
 from catalog.models import HostImage
 from hosts import inventory
 from hosts.models import HostCapacity
-from jobs import queueing
+from jobs import batches, queueing, running
 from jobs.models import Job
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
 from tests.api.conftest import Api, is_problem, make_token
 from tests.vms.conftest import reread
-from vms import adoption, ending, grants, templates
+from vms import adoption, ending, grants, placement, templates
+from vms.models import VirtualMachine
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -267,3 +272,151 @@ def test_the_kill_switch_shows_all_that_is_derived(
     )
     assert answer.status_code == 303
     worker.until(lambda: cache(pool) == [])
+
+
+def two_cached(pool: Pool, worker: Worker, host: Host) -> None:
+    """Let `host` have two images of 10 GiB each; ubuntu was used before debian."""
+    assert pool.image
+    worker.finish(pull(pool, host))
+    debian = images.add_image(
+        pool.alice,
+        source=pool.image.source,
+        catalog_id="debian",
+        version="13",
+        architecture="arm64",
+        type="pvm",
+    )
+    worker.finish(caching.pull(pool.alice, host, debian))
+    assert cache(pool) == ["UBUNTU/24.04", "DEBIAN/13"]
+
+
+def test_what_is_over_a_quota_is_collected_the_least_used_first(
+    pool: Pool, worker: Worker, host: Host
+) -> None:
+    two_cached(pool, worker, host)
+    with pytest.raises(Conflict, match="no quota"):
+        collecting.collect(pool.alice, host)
+    with pytest.raises(Forbidden):
+        collecting.set_quota(pool.bob, host, quota_mib=1)
+    with pytest.raises(Invalid):
+        collecting.set_quota(pool.alice, host, quota_mib=-1)
+    job = collecting.set_quota(pool.alice, host, quota_mib=15 * 1024)
+    done = worker.finish(Job.objects.get(pk=job.result["collect"]))
+    assert (done.state, done.result) == ("done", {"deleted": ["UBUNTU 24.04"]})
+    assert cache(pool) == ["DEBIAN/13"]
+    # Another download makes it too much again: the host's next list has it collected.
+    made = pool.ask(pool.alice, name="made", host=host)
+    worker.finish(made.create_job)  # type: ignore[arg-type]
+    inventory.refresh(host)
+    worker.until(lambda: not Job.objects.open().exists())
+    assert cache(pool) == ["UBUNTU/24.04"]
+    # What none may be made of goes before what was used longer ago.
+    assert pool.image
+    images.set_taint(pool.alice, pool.image, True)
+    collecting.set_quota(pool.alice, host, quota_mib=None)
+    assert collecting.in_order(host)[0].catalog_id == "UBUNTU"
+
+
+def test_collecting_leaves_what_a_create_relies_on(pool: Pool, worker: Worker, host: Host) -> None:
+    two_cached(pool, worker, host)
+    waiting = pool.ask(name="waiting")  # pending: may be placed on any host
+    job = collecting.set_quota(pool.alice, host, quota_mib=0)
+    done = worker.finish(Job.objects.get(pk=job.result["collect"]))
+    assert done.result == {"deleted": ["DEBIAN 13"]}
+    assert "UBUNTU/24.04" in cache(pool)
+    worker.finish(waiting.create_job)  # type: ignore[arg-type]
+    assert reread(waiting).state == "running"
+
+
+def test_a_create_waits_while_its_image_is_being_deleted(
+    pool: Pool, worker: Worker, host: Host
+) -> None:
+    """Marked first, placed then: the create is sent only when the old copy is gone."""
+    worker.finish(pull(pool, host))
+    rows = HostImage.objects.filter(host=host)
+    assert going.mark(host, rows) == 1
+    vm = pool.ask(pool.alice, name="late", host=host)
+    worker.until(lambda: reread(vm).create_job.message.startswith("Waiting until its old copy"))
+    assert "It is not cached" in vm.placements.get().explanation["image"]
+    assert going.mark(host, rows) == 0  # it relies on it now, and the mark that is there stays
+    going.unmark(str(host.pk))
+    worker.finish(vm.create_job)  # type: ignore[arg-type]
+    assert reread(vm).state == "running"
+
+
+def test_a_pull_keeps_to_its_time_window(pool: Pool, worker: Worker, host: Host) -> None:
+    assert pool.image
+    now = timezone.now()
+    for wrong in ("tomorrow", now - timedelta(seconds=1)):
+        with pytest.raises(Invalid):
+            caching.pull(pool.alice, host, pool.image, not_after=wrong)  # type: ignore[arg-type]
+    begin = now + timedelta(hours=1)
+    end = (now + timedelta(hours=2)).isoformat()
+    job = caching.pull(pool.alice, host, pool.image, not_before=begin, not_after=end)
+    worker.until(lambda: Job.objects.get(pk=job.pk).message == "Waiting for its time window.")
+    assert "create_async" not in pool.simulation.control(1)["requests"]
+    assert Job.objects.get(pk=job.pk).run_after > now + timedelta(minutes=50)
+    queueing.cancel(pool.alice, job)
+    assert worker.finish(job).state == "cancelled"
+    job = caching.pull(pool.alice, host, pool.image, not_before="", not_after=end)
+    Job.objects.filter(pk=job.pk).update(payload={**job.payload, "not_after": now.timestamp() - 1})
+    assert "time window ended" in worker.finish(job).error
+
+
+def test_an_image_is_cached_in_advance_on_many_hosts_a_few_at_a_time(
+    pool: Pool, worker: Worker
+) -> None:
+    options = {"catalog_id": "ubuntu", "version": "24.04"}
+    batch = batches.request(pool.alice, caching.PULL, pool.hosts, options=options, at_once=1)
+    most = 0
+
+    def ended() -> bool:
+        nonlocal most
+        most = max(most, Job.objects.open().filter(kind=caching.PULL).count())
+        return Job.objects.get(pk=batch.pk).is_final
+
+    worker.until(ended)
+    batch.refresh_from_db()
+    assert (batch.result, most) == ({"done": 3}, 1)
+    assert HostImage.objects.count() == 3
+
+
+def test_no_copy_is_marked_that_a_create_was_sent_for(
+    pool: Pool, worker: Worker, host: Host
+) -> None:
+    """The race: placed and sent by one thread, marked for deletion by another, many times."""
+    worker.finish(pull(pool, host))
+    rows = HostImage.objects.filter(host=host)
+    outcomes = set()
+    for number in range(8):
+        vm = pool.ask(pool.alice, name=f"race-{number}", cpus=1)
+        VirtualMachine.objects.filter(pk=vm.pk).update(wanted_host=pool.hosts[1])
+        begin = threading.Barrier(2)
+
+        def place(vm: VirtualMachine = vm, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            VirtualMachine.objects.filter(pk=vm.pk).update(wanted_host=host)
+            placement.place_pending()
+            running.run_job(vm.create_job.pk)
+            connection.close()
+
+        def collect(number: int = number, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            for _ in range(number * 3):  # the later rounds mark later
+                HostImage.objects.count()
+            going.mark(host, rows)
+            connection.close()
+
+        threads = [threading.Thread(target=place), threading.Thread(target=collect)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        marked = rows.exclude(going_since=None).exists()
+        sent = vm.placements.exclude(create_sent_at=None).exists()
+        assert not (marked and sent)
+        outcomes.add((marked, sent))
+        going.unmark(str(host.pk))
+        ending.request_delete(pool.alice, reread(vm))
+        worker.until(lambda vm=vm: reread(vm).is_final)  # type: ignore[misc]
+    assert (False, True) in outcomes or (True, False) in outcomes

@@ -25,7 +25,17 @@ from orchestrator.db.models import RowLease
 from vms import access, pools, queue, quotas
 from vms.lifecycle import announce, move
 from vms.models import LeaseEnd, Placement, VirtualMachine
-from vms.placement.rules import HostView, Rejection, Score, Wish, could_ever, needs, reject, score
+from vms.placement.rules import (
+    HostView,
+    ImageView,
+    Rejection,
+    Score,
+    Wish,
+    could_ever,
+    needs,
+    reject,
+    score,
+)
 from vms.placement.scheduling import Opening, Reservation, Schedule
 from vms.placement.views import host_views, line_up, releases, room, wish_of
 from vms.placements import name_on_host
@@ -210,7 +220,7 @@ def _take(
             host_id=host.id,
             image_id=image.id if image else _image_of_source(vm, host),
             score=result.total,
-            explanation=_explanation(result, rejected),
+            explanation={**_explanation(result, rejected), "image": _said_of(image, host)},
             **_yielding(opening.yields),
             **asdict(size),
         )
@@ -262,6 +272,16 @@ def _explanation(result: Score, rejected: list[tuple[HostView, Rejection]]) -> d
         ],
         "rejected_count": len(rejected),
     }
+
+
+def _said_of(image: ImageView | None, host: HostView) -> str:
+    """Return how the image came into the choice of the host; nothing for a clone."""
+    if image is None:
+        return ""
+    if host.has(image):
+        return "It is cached on the host, which counts for it."
+    size = f" {-(-image.pack_size_mib // 1024)} GiB" if image.pack_size_mib else ""
+    return f"It is not cached on the host, which downloads{size} first."
 
 
 def _explain_waiting(vm: VirtualMachine, reason: str | None) -> None:

@@ -37,7 +37,7 @@ def host_views(clone_sources: Iterable[str] = (), host_id: UUID | None = None) -
     if host_id:
         hosts = hosts.filter(pk=host_id)
     cached: dict[UUID, set[tuple[str, str, str]]] = defaultdict(set)
-    for host, *key in HostImage.objects.values_list(
+    for host, *key in HostImage.objects.filter(going_since=None).values_list(
         "host_id", "catalog_id", "version", "architecture"
     ):
         cached[host].add((key[0], key[1], key[2]))

@@ -21,6 +21,7 @@ from hosts.drivers.base import (
     Inventory,
     Limits,
     News,
+    PushSpec,
     RemoteVM,
     ReverseProxy,
     Snapshot,
@@ -131,6 +132,9 @@ class ParallelsDriver:
 
     def read_job(self, job_id: str) -> HostJob:
         return self._call(calls.read_job(job_id, self._limits))
+
+    def push(self, spec: PushSpec, job_id: str) -> str:
+        return self._call(hostcalls.push(spec, job_id, self._limits))
 
     def delete_cached(self, catalog_id: str = "", version: str = "") -> None:
         self._call(hostcalls.delete_cached(catalog_id, version, self._limits))

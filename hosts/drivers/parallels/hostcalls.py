@@ -10,6 +10,7 @@ from hosts.drivers.base import (
     Limits,
     ProxyHost,
     ProxyRoute,
+    PushSpec,
     RemoteVM,
     ReverseProxy,
 )
@@ -18,6 +19,7 @@ from . import parsing
 from .calls import Call, join
 from .messages import Answer
 from .reading import Node, clean, nodes
+from .scrub import connection_secrets
 
 
 def cached_images(limits: Limits) -> Call[tuple[CachedImage, ...]]:
@@ -34,6 +36,43 @@ def delete_cached(catalog_id: str, version: str, limits: Limits) -> Call[None]:
         changes_state=True,
         may_be_empty=True,
     )
+
+
+def push(spec: PushSpec, job_id: str, limits: Limits) -> Call[str]:
+    """Hand the push over to a job of the host, with our id for it (contract 3.7, 8.35)."""
+    return Call(
+        "take the request to push the VM",
+        "POST",
+        "/v1/catalog/push/async",
+        limits.create_seconds,
+        _job_id,
+        body={
+            "local_path": spec.local_path,
+            "catalog_id": spec.catalog_id,
+            "version": spec.version,
+            "architecture": spec.architecture,
+            "description": spec.description,
+            "connection": spec.connection,
+            "compress_pack": spec.compress,
+            "override_existing": spec.override,
+            "tags": list(spec.tags),
+            "required_roles": list(spec.required_roles),
+            "required_claims": list(spec.required_claims),
+            "minimum_requirements": {
+                "cpu": spec.minimum_cpus,
+                "memory": spec.minimum_memory_mib,
+                "disk": spec.minimum_disk_gib * 1024,
+            },
+        },
+        headers=(("X-INTERNAL-API-CLIENT", "true"), ("X-ORCHESTRATOR-JOB-ID", job_id)),
+        secrets=connection_secrets(spec.connection),
+        changes_state=True,
+        needs_user=True,
+    )
+
+
+def _job_id(document: Any, answer: Answer) -> str:
+    return Node.of(document).identifier("id")
 
 
 def register(path: str, name: str, new_id: bool, user: str, limits: Limits) -> Call[RemoteVM]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hosts.simulator.api import bundles, jobs, looks, machines, snapshots, system
+from hosts.simulator.api import bundles, catalog, jobs, looks, machines, snapshots, system
 from hosts.simulator.api.routing import answer
 
-__all__ = ["answer", "bundles", "jobs", "looks", "machines", "snapshots", "system"]
+__all__ = ["answer", "bundles", "catalog", "jobs", "looks", "machines", "snapshots", "system"]

@@ -196,6 +196,7 @@ def _blueprint(request: Request, fields: Fields) -> work.Blueprint:
         os=_os_of(catalog_id, is_apple=is_apple),
         catalog_id=catalog_id.upper(),
         version=manifest.text("version") or "latest",
+        connection=manifest.text("connection"),
     )
 
 
