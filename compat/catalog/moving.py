@@ -1,4 +1,4 @@
-"""Images brought into the catalog, and machines made of them: import and pull."""
+"""Images brought into the catalog, and machines made of them: import, push and pull."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.urls import reverse
 
-from catalog import sources
+from catalog import pushing, sources
 from catalog.manifests import ARCHITECTURES
-from catalog.models import Image
+from catalog.models import LATEST, Image
 from compat.catalog.images import CatalogEndpoint
 from compat.catalog.shown import manifest_out
 from compat.catalog.sources import storage_of_body
@@ -19,7 +19,9 @@ from compat.wire.answers import answer
 from compat.wire.bodies import Body
 from compat.wire.endpoints import Endpoint
 from compat.wire.errors import NotOffered
+from hosts.models import Host, HostVM
 from jobs.models import Job
+from orchestrator.api.references import lookup
 from orchestrator.refusals import Invalid, NotFound
 from orchestrator.web import waiting
 
@@ -81,6 +83,63 @@ class Import(CatalogEndpoint):
             architecture=ARCHITECTURES.get(asked.lower(), asked),
         )
         return held(self.actor, job, "import")
+
+
+class Push(CatalogEndpoint):
+    """Has the host that has a machine pack it into a storage of the catalog."""
+
+    def job(self) -> Job:
+        """Ask for the push that a PushCatalogManifestRequest describes."""
+        self.actor.require("images.manage")
+        body, minimum = self.body, self.body.inner("minimum_requirements")
+        vm, path = body.text("uuid"), body.text("local_path")
+        return pushing.push(
+            self.actor,
+            self.manager() or storage_of_body(self.actor, body),
+            host_of_machine(self.actor, vm=vm, path=path, host=body.text("host_id", "host")),
+            vm=vm,
+            local_path="" if vm else path,
+            catalog_id=body.text("catalog_id", needed=True),
+            version=body.text("version") or LATEST,
+            description=body.text("description"),
+            tags=body.texts("tags"),
+            required_roles=body.texts("required_roles"),
+            required_claims=body.texts("required_claims"),
+            minimum_cpus=minimum.number("cpu") or 0,
+            minimum_memory_mib=minimum.number("memory") or 0,
+            minimum_disk_gib=-(-(minimum.number("disk") or 0) // 1024),
+            compress=body.flag("compress_pack") or body.flag("compress"),
+            override=body.flag("override_existing"),
+        )
+
+    def post(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
+        return held(self.actor, self.job(), "push")
+
+
+class PushAsync(Push):
+    def post(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
+        return answer(shown_job(self.actor, self.job()), 202)
+
+
+def host_of_machine(actor: Actor, *, vm: str, path: str, host: str) -> Host:
+    """Return the only host, or the one named, that lists a machine by its id there or its folder.
+
+    Raises `Invalid`, `NotFound`.
+    """
+    if not vm and not path:
+        raise Invalid.field("local_path", "Invalid request body: local_path cannot be empty")
+    hosts = Host.objects.visible_to(actor)
+    named = lookup(hosts, host) if host else None
+    if host and named is None:
+        raise NotFound(f"Host {host} not found")
+    listed = HostVM.objects.filter(host__in=[named] if named else hosts)
+    rows = listed.filter(host_vm_id=vm) if vm else listed.filter(home=path.rstrip("/"))
+    found = list(hosts.filter(pk__in=rows.values("host"))[:2])
+    if not found:
+        raise NotFound("No host lists this machine. Look at its host again, or name it as host_id.")
+    if len(found) > 1:
+        raise Invalid.field("host_id", "Several hosts have such a machine. Name one as host_id.")
+    return found[0]
 
 
 class ImportVM(CatalogEndpoint):

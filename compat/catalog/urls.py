@@ -16,6 +16,8 @@ def _catalog(prefix: str, name: str) -> list[URLPattern]:
         route(prefix, images.Catalog, name),
         route(f"{prefix}/pull", moving.Pull, f"{name}-pull"),
         route(f"{prefix}/pull/async", moving.PullAsync, f"{name}-pull-async"),
+        route(f"{prefix}/push", moving.Push, f"{name}-push"),
+        route(f"{prefix}/push/async", moving.PushAsync, f"{name}-push-async"),
         route(f"{prefix}/import", moving.Import, f"{name}-import"),
         route(f"{prefix}/import-vm", moving.ImportVM, f"{name}-import-vm"),
         route(f"{prefix}/<str:catalog>", images.Named, f"{name}-id"),

@@ -10,7 +10,7 @@ from accounts.actors import Actor
 from accounts.key_pairs import create_key_pair, encoded
 from catalog import handing, sources
 from catalog.models import CatalogSource, HostImage, Image, ImageLabel
-from hosts.models import Host, HostStatus
+from hosts.models import Host, HostStatus, HostVM
 from jobs.models import BatchItem, Job
 from tests.catalog.conftest import shelf  # noqa: F401 - a fixture
 from tests.contract.conftest import Tool, is_empty, is_error, is_unauthorized
@@ -346,6 +346,50 @@ def test_a_pull_asks_for_a_machine_as_a_create_does(
     remote = sources.add_source(Actor(user=alice), name="hub", connection="host=https://c.example")
     path = f"/catalog-managers/{remote.pk}/catalog/pull"
     assert is_error(developer("put", path, body), 404)  # Bob sees no catalog managers
+
+
+def test_a_push_is_sent_to_the_host_that_has_the_machine(
+    admin: Tool, storage: CatalogSource, developer: Tool
+) -> None:
+    body = {
+        "local_path": "/Users/ci/Parallels/golden.macvm",
+        "catalog_id": "macos-xcode",
+        "version": "16.3",
+        "architecture": "arm64",
+        "connection": "host=root:pw@https://catalog.example;provider=aws-s3;bucket=vm-images;"
+        "region=eu-west-1;access_key=AKIATHEIRS;secret_key=theirs",
+        "required_roles": ["IOS_TEAM"],
+        "tags": ["beta"],
+        "compress_pack": True,
+        "minimum_requirements": {"cpu": 4, "memory": 8192, "disk": 2048},
+    }
+    assert is_error(admin("post", "/catalog/push/async", body), 404)
+    for number in range(2):
+        host = Host.objects.create(name=f"mac-{number}", url=f"http://10.0.0.{number}:3080/api")
+        HostStatus.objects.create(host=host, health="healthy", architecture="arm64")
+        HostVM.objects.create(
+            host=host,
+            host_vm_id=f"{{vm-{number}}}",
+            name="golden",
+            state="stopped",
+            type="macvm",
+            home=body["local_path"],
+            seen_at="2026-01-01T00:00:00Z",
+        )
+    assert is_error(admin("post", "/catalog/push/async", body), 400)  # two have such a one
+    asked = admin("post", "/catalog/push/async", body | {"host_id": "mac-1"})
+    assert asked.status_code == 202
+    assert (asked.json()["state"], asked.json()["job_type"]) == ("pending", "catalog")
+    job = Job.objects.get(pk=asked.json()["id"])
+    assert job.subject == f"host:{host.pk}"
+    assert job.payload["source"] == str(storage.pk)
+    assert "theirs" not in str(job.payload)
+    by_id = body | {"uuid": "{vm-0}", "version": "16.4"}
+    held = admin("post", "/catalog/push", by_id)
+    assert held.status_code == 202
+    assert "then=/api/v1/catalog-ended/push/" in held["X-Orchestrator-Wait"]
+    assert is_unauthorized(developer("post", "/catalog/push", body))
+    assert is_error(admin("post", "/catalog/push", body | {"local_path": ""}), 400)
 
 
 def test_other_catalogs_are_managed_and_their_login_never_told(admin: Tool) -> None:
