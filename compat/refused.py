@@ -15,6 +15,9 @@ _SHUTDOWN = "Shutting this server down by a request is not offered. Use its serv
 _PERFORMANCE = "A load test of the database by a request is not offered. Read /metrics."
 _DISKSPACE = "Measuring folders of this server is not offered. Read the hardware of a host."
 _DEBUG_JOBS = "Jobs that only pretend are not offered."
+_LOGS = "The log of this server is for who operates it. Read that of a host."
+_PROXY = "A pool has no proxy of its own. Name the host: /orchestrator/hosts/{id}/reverse-proxy."
+_MACHINES = "A pool has no disk of its own. Name the host: /orchestrator/hosts/{id}/machines."
 
 urlpatterns = [
     route("shutdown", Refused, "shutdown", why=_SHUTDOWN),
@@ -29,4 +32,19 @@ urlpatterns = [
     route("performance/db", Refused, "performance-db", why=_PERFORMANCE),
     route("config/diskspace", Refused, "diskspace", why=_DISKSPACE),
     route("jobs/debug", Refused, "jobs-debug", why=_DEBUG_JOBS),
+    route("logs", Refused, "logs", why=_LOGS),
+    route("machines/register", Refused, "machine-register", why=_MACHINES),
+    route("machines/<str:id>/unregister", Refused, "machine-unregister", why=_MACHINES),
+    *(
+        route(f"reverse-proxy/{verb}", Refused, f"pool-proxy-{verb}", why=_PROXY)
+        for verb in ("enable", "disable", "restart")
+    ),
+    *(
+        route(
+            f"reverse-proxy/hosts/<str:id>{rest}", Refused, f"pool-proxy-host{number}", why=_PROXY
+        )
+        for number, rest in enumerate(
+            ("", "/http_routes", "/http_routes/<str:route>", "/tcp_route")
+        )
+    ),
 ]

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from catalog.models import ImageQuerySet
 
 REASON = "By the compatible API."
+READ_ALONE = (
+    "Another catalog is read from here, never written to. Push into a storage of this catalog."
+)
 
 
 class CatalogEndpoint(Endpoint):
@@ -91,7 +94,9 @@ class Catalog(CatalogEndpoint):
     def post(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
         """Take a record of an image whose pack is in one of the catalog's storages."""
         self.actor.require("images.manage")
-        source = self.manager() or storage_of_body(self.actor, self.body)
+        if self.manager():
+            raise NotOffered(READ_ALONE)
+        source = storage_of_body(self.actor, self.body)
         try:
             manifest = from_values(self.body.plain())
         except BadManifest as error:

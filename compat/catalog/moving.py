@@ -10,7 +10,7 @@ from django.urls import reverse
 from catalog import pushing, sources
 from catalog.manifests import ARCHITECTURES
 from catalog.models import LATEST, Image
-from compat.catalog.images import CatalogEndpoint
+from compat.catalog.images import READ_ALONE, CatalogEndpoint
 from compat.catalog.shown import manifest_out
 from compat.catalog.sources import storage_of_body
 from compat.jobs import shown_job
@@ -91,11 +91,13 @@ class Push(CatalogEndpoint):
     def job(self) -> Job:
         """Ask for the push that a PushCatalogManifestRequest describes."""
         self.actor.require("images.manage")
+        if self.manager():
+            raise NotOffered(READ_ALONE)
         body, minimum = self.body, self.body.inner("minimum_requirements")
         vm, path = body.text("uuid"), body.text("local_path")
         return pushing.push(
             self.actor,
-            self.manager() or storage_of_body(self.actor, body),
+            storage_of_body(self.actor, body),
             host_of_machine(self.actor, vm=vm, path=path, host=body.text("host_id", "host")),
             vm=vm,
             local_path="" if vm else path,

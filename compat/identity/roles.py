@@ -123,4 +123,4 @@ class OneClaim(_Claims):
     def delete(self, request: HttpRequest, id: str) -> HttpResponse:
         self.actor.require("accounts.manage")
         claiming.find_claim(id)
-        raise Conflict(FIXED)
+        raise NotOffered(FIXED)

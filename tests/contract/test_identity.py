@@ -236,7 +236,8 @@ def test_claims_are_listed_grouped_and_fixed(developer: Tool, admin: Tool) -> No
     refused = admin("post", "/auth/claims", {"name": "MADE_UP"})
     assert "permission" in problem(refused, 501)
     assert "exists" in problem(admin("post", "/auth/claims", {"name": "LIST_VM"}))
-    assert "fixed" in problem(admin("delete", "/auth/claims/LIST_VM"))
+    assert "fixed" in problem(admin("delete", "/auth/claims/LIST_VM"), 501)
+    assert problem(admin("delete", "/auth/claims/MADE_UP"), 404)
 
 
 def test_api_keys(admin: Tool, developer: Tool, bob: User) -> None:
