@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 
 from compat import config, health, jobs, refused
+from compat.events import urls as events
 from compat.hosts import urls as hosts
 from compat.identity import urls as identity
 from compat.machines import urls as machines
@@ -23,6 +24,7 @@ urlpatterns = [
                 *identity.urlpatterns,
                 *refused.urlpatterns,
                 *jobs.urlpatterns,
+                *events.urlpatterns,
                 *hosts.urlpatterns,
                 *machines.urlpatterns,
             ]
