@@ -16,7 +16,10 @@ _PERFORMANCE = "A load test of the database by a request is not offered. Read /m
 _DISKSPACE = "Measuring folders of this server is not offered. Read the hardware of a host."
 _DEBUG_JOBS = "Jobs that only pretend are not offered."
 _LOGS = "The log of this server is for who operates it. Read that of a host."
-_PROXY = "A pool has no proxy of its own. Name the host: /orchestrator/hosts/{id}/reverse-proxy."
+POOL_PROXY = (
+    "A pool has no proxy of its own. Name the host: /orchestrator/hosts/{id}/reverse-proxy."
+)
+_PROXY_HOST = "reverse-proxy/hosts/<str:id>"
 _MACHINES = "A pool has no disk of its own. Name the host: /orchestrator/hosts/{id}/machines."
 
 urlpatterns = [
@@ -36,13 +39,11 @@ urlpatterns = [
     route("machines/register", Refused, "machine-register", why=_MACHINES),
     route("machines/<str:id>/unregister", Refused, "machine-unregister", why=_MACHINES),
     *(
-        route(f"reverse-proxy/{verb}", Refused, f"pool-proxy-{verb}", why=_PROXY)
+        route(f"reverse-proxy/{verb}", Refused, f"pool-proxy-{verb}", why=POOL_PROXY)
         for verb in ("enable", "disable", "restart")
     ),
     *(
-        route(
-            f"reverse-proxy/hosts/<str:id>{rest}", Refused, f"pool-proxy-host{number}", why=_PROXY
-        )
+        route(f"{_PROXY_HOST}{rest}", Refused, f"pool-proxy-host{number}", why=POOL_PROXY)
         for number, rest in enumerate(
             ("", "/http_routes", "/http_routes/<str:route>", "/tcp_route")
         )

@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 
 from compat import config, health, jobs, refused
 from compat.catalog import urls as catalog
+from compat.events import urls as events
 from compat.hosts import urls as hosts
 from compat.identity import urls as identity
 from compat.machines import urls as machines
@@ -25,6 +26,7 @@ urlpatterns = [
                 *catalog.urlpatterns,
                 *refused.urlpatterns,
                 *jobs.urlpatterns,
+                *events.urlpatterns,
                 *hosts.urlpatterns,
                 *machines.urlpatterns,
             ]

@@ -21,6 +21,7 @@ from orchestrator.web import bodies
 from orchestrator.web.wire import Receive, Scope, Send, header
 
 if TYPE_CHECKING:
+    from compat.events.hub import EventsHub
     from events.stream import StreamFront
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
@@ -32,10 +33,18 @@ EVENT_STREAM = "text/event-stream"
 class Front:
     """Sends each connection where it belongs, and ends what is held when the process is to stop."""
 
-    def __init__(self, rates: Rates, waiting: WaitingFront, streams: StreamFront, hub: Any) -> None:
+    def __init__(
+        self,
+        rates: Rates,
+        waiting: WaitingFront,
+        streams: StreamFront,
+        sockets: EventsHub,
+        hub: Any,
+    ) -> None:
         self.rates = rates
         self.waiting = waiting
         self.streams = streams
+        self.sockets = sockets
         self.hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,8 +57,7 @@ class Front:
             if admitted := await bodies.admit(scope, receive, send):
                 await self._route(scope)(scope, admitted, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+            await self.sockets(scope, receive, send)
 
     def _route(self, scope: Scope) -> App:
         path = scope["path"].removesuffix("/")
@@ -73,6 +81,7 @@ class Front:
     def _close(self) -> None:
         self.waiting.closing.set()
         self.streams.closing.set()
+        self.sockets.closing.set()
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let go of everybody at the stop signal. The server tells only when all have left."""
@@ -108,6 +117,7 @@ def make_application() -> Front:
     django.setup()
     # Only now may models be imported.
     from accounts.viewers import Viewers
+    from compat.events.hub import EventsHub
     from events.stream import StreamFront
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
@@ -121,6 +131,7 @@ def make_application() -> Front:
         Rates(),
         WaitingFront(pages, hub, settings.WEB_MAX_HELD),
         StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS),
+        EventsHub(hub, settings.WEB_MAX_STREAMS),
         hub,
     )
 

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compat.machines import finding
+from compat.refused import POOL_PROXY
 from compat.wire.answers import answer, empty
-from compat.wire.endpoints import Endpoint
+from compat.wire.endpoints import Endpoint, Refused
 from hosts import relay
 from orchestrator.refusals import Invalid, NotFound
 from vms.models import Placement
@@ -163,6 +164,8 @@ class PoolProxy(Endpoint):
         return answer({"enabled": False, "host": "", "port": ""})
 
 
-class PoolProxyHosts(Endpoint):
-    def get(self, request: HttpRequest) -> HttpResponse:
+class PoolProxyHosts(Refused):
+    why = POOL_PROXY
+
+    def get(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
         return answer([])
