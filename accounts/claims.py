@@ -88,19 +88,18 @@ def _claims() -> list[Claim]:
     )
     for verb in ("LIST", "CREATE", "UPDATE", "DELETE"):
         add("templates", "packer", (), f"{verb}_PACKER_TEMPLATE", offered=False)
-    add("catalog", "catalog_manifest", see_images, "LIST_CATALOG_MANIFEST")
+    # Who may ask for VMs sees the images of templates that they may use.
+    add("catalog", "catalog_manifest", ("images.view", "vms.use"), "LIST_CATALOG_MANIFEST")
+    add("catalog", "catalog_manifest", ("vms.use",), "PULL_CATALOG_MANIFEST")
     add(
         "catalog",
         "catalog_manifest",
         images,
-        *(
-            f"{verb}_CATALOG_MANIFEST"
-            for verb in ("CREATE", "DELETE", "UPDATE", "PULL", "PUSH", "IMPORT")
-        ),
+        *(f"{verb}_CATALOG_MANIFEST" for verb in ("CREATE", "DELETE", "UPDATE", "PUSH", "IMPORT")),
     )
     add("cache", "cache", see_images, "LIST_CACHE")
     # The first is how the wire spells it.
-    add("cache", "cache", images, "DELET_CACHE_ITEM", "DELETE_CACHE_ITEM", "DELETE_ALL_CACHE")
+    add("cache", "cache", hosts, "DELET_CACHE_ITEM", "DELETE_CACHE_ITEM", "DELETE_ALL_CACHE")
     for noun in (
         "REVERSE_PROXY_HOST",
         "REVERSE_PROXY_HOST_HTTP_ROUTE",

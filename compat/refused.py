@@ -20,7 +20,8 @@ POOL_PROXY = (
     "A pool has no proxy of its own. Name the host: /orchestrator/hosts/{id}/reverse-proxy."
 )
 _PROXY_HOST = "reverse-proxy/hosts/<str:id>"
-_MACHINES = "A pool has no disk of its own. Name the host: /orchestrator/hosts/{id}/machines."
+_PROXY_PARTS = ("", "/http_routes", "/http_routes/<str:route>", "/tcp_route")
+_MACHINES = "A pool has no disk of its own. Use /orchestrator/hosts/{id}/machines."
 
 urlpatterns = [
     route("shutdown", Refused, "shutdown", why=_SHUTDOWN),
@@ -36,6 +37,7 @@ urlpatterns = [
     route("config/diskspace", Refused, "diskspace", why=_DISKSPACE),
     route("jobs/debug", Refused, "jobs-debug", why=_DEBUG_JOBS),
     route("logs", Refused, "logs", why=_LOGS),
+    route("logs/stream", Refused, "logs-stream", why=_LOGS),
     route("machines/register", Refused, "machine-register", why=_MACHINES),
     route("machines/<str:id>/unregister", Refused, "machine-unregister", why=_MACHINES),
     *(
