@@ -2,7 +2,7 @@
 
 A token tells who asks, and nothing that counts otherwise: account and rights are read at each use.
 It ends before its time with the account's password, its deactivation, the key it was exchanged for,
-and whenever somebody ends all of an account's (`end_all`).
+and whatever else ends the account's sessions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from accounts.actors import Actor
@@ -75,7 +74,7 @@ def log_in(request: HttpRequest, actor: Actor, login: str, password: str) -> Use
         _audit_failure(actor, login, found, "second_factor")
         raise Forbidden(
             "This account signs in with a second factor, which cannot be asked for here. Make an "
-            "API key in the console and use that.",
+            "API token in the console, and send it as the token or as the secret of an API key.",
             code="second_factor",
         )
     return found
@@ -156,15 +155,10 @@ def read(text: str, address: str, *, began_before: bool = False) -> AccessToken 
     return AccessToken(user, key, payload["exp"])
 
 
-def end_all(user: User) -> None:
-    """End every token that `user` has. Part of signing out everywhere."""
-    User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1)
-
-
 def _stamp(user: User) -> str:
-    """Return what changes with the password, and whenever all tokens of the account end."""
-    text = f"{user.get_session_auth_hash()}:{user.token_epoch}"
-    return salted_hmac("accounts.access_tokens.stamp", text, algorithm="sha256").hexdigest()[:32]
+    """Return what changes with all that ends a session: the password, signing out everywhere."""
+    stamp = user.get_session_auth_hash()
+    return salted_hmac("accounts.access_tokens.stamp", stamp, algorithm="sha256").hexdigest()[:32]
 
 
 def _secret() -> bytes:
