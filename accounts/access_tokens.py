@@ -25,6 +25,7 @@ from accounts.audit import audit
 from accounts.claims import claims_of, role_names_of
 from accounts.models import ApiToken, User
 from accounts.restrictions import check_network
+from accounts.tokens import PREFIX, find_live
 from orchestrator.refusals import Forbidden, NotFound, Refusal
 
 if TYPE_CHECKING:
@@ -53,13 +54,20 @@ class AccessToken:
     expires_at: int  # seconds since 1970
 
 
-def log_in(request: HttpRequest, actor: Actor, login: str, password: str) -> User:
-    """Return the person with this name or mail address and password.
+def log_in(
+    request: HttpRequest, actor: Actor, login: str, password: str
+) -> tuple[User, ApiToken | None]:
+    """Return the account with this name or mail address and password, and what narrows it.
 
-    Failures count with those of the console, so that either locks both. Raises `NotFound` for a
-    wrong name or password, `TooManyTries`, and `Forbidden` for somebody who signs in with a second
-    factor, which this API cannot ask for.
+    An API token of the account may take the place of its password, for tools that can send nothing
+    else. Failures count with those of the console, so that either locks both. Raises `NotFound`
+    for a wrong name or password, `TooManyTries`, `WrongNetwork`, and `Forbidden` for somebody who
+    signs in with a second factor, which this API cannot ask for.
     """
+    readable = password.isascii() and password.startswith(f"{PREFIX}_")
+    token = find_live(password, actor.address) if readable else None
+    if token and login.casefold() in (token.user.username.casefold(), token.user.email.casefold()):
+        return token.user, token
     user = find_by_login(login)
     try:
         found = get_adapter().authenticate(
@@ -74,10 +82,10 @@ def log_in(request: HttpRequest, actor: Actor, login: str, password: str) -> Use
         _audit_failure(actor, login, found, "second_factor")
         raise Forbidden(
             "This account signs in with a second factor, which cannot be asked for here. Make an "
-            "API token in the console, and send it as the token or as the secret of an API key.",
+            "API token in the console, and give that as the password.",
             code="second_factor",
         )
-    return found
+    return found, None
 
 
 def find_by_login(login: str) -> User | None:

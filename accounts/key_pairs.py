@@ -73,17 +73,18 @@ def create_key_pair(
 def find_live_pair(text: str, address: str) -> ApiToken | None:
     """Return the live key pair that `text` (base64 of `key:secret`) means, else None.
 
-    With an API token as the secret, that token, whatever the key is: for tools that can send nothing
-    but pairs. Its account is active and loaded. `address` is where the request comes from. All failures look
-    alike, but for the right secret from a wrong network: that raises `WrongNetwork`.
+    With an API token as the secret it is that token, whatever the key: for tools that can send
+    nothing but pairs. Its account is active and loaded. `address` is where the request comes from.
+    All failures look alike, but for the right secret from a wrong network: that raises
+    `WrongNetwork`.
     """
     try:
         key, _, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
         return None
-    if "\0" in key or not secret.isascii():
+    if "\0" in key + secret:
         return None
-    if secret.startswith(f"{PREFIX}_"):
+    if secret.isascii() and secret.startswith(f"{PREFIX}_"):
         return find_live(secret, address)
     token = (
         ApiToken.objects.live()
