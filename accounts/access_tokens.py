@@ -2,7 +2,7 @@
 
 A token tells who asks, and nothing that counts otherwise: account and rights are read at each use.
 It ends before its time with the account's password, its deactivation, the key it was exchanged for,
-and whenever somebody ends all of an account's (`end_all`).
+and whatever else ends the account's sessions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from accounts.actors import Actor
@@ -26,6 +25,7 @@ from accounts.audit import audit
 from accounts.claims import claims_of, role_names_of
 from accounts.models import ApiToken, User
 from accounts.restrictions import check_network
+from accounts.tokens import PREFIX, find_live
 from orchestrator.refusals import Forbidden, NotFound, Refusal
 
 if TYPE_CHECKING:
@@ -54,13 +54,20 @@ class AccessToken:
     expires_at: int  # seconds since 1970
 
 
-def log_in(request: HttpRequest, actor: Actor, login: str, password: str) -> User:
-    """Return the person with this name or mail address and password.
+def log_in(
+    request: HttpRequest, actor: Actor, login: str, password: str
+) -> tuple[User, ApiToken | None]:
+    """Return the account with this name or mail address and password, and what narrows it.
 
-    Failures count with those of the console, so that either locks both. Raises `NotFound` for a
-    wrong name or password, `TooManyTries`, and `Forbidden` for somebody who signs in with a second
-    factor, which this API cannot ask for.
+    An API token of the account may take the place of its password, for tools that can send nothing
+    else. Failures count with those of the console, so that either locks both. Raises `NotFound`
+    for a wrong name or password, `TooManyTries`, `WrongNetwork`, and `Forbidden` for somebody who
+    signs in with a second factor, which this API cannot ask for.
     """
+    readable = password.isascii() and password.startswith(f"{PREFIX}_")
+    token = find_live(password, actor.address) if readable else None
+    if token and login.casefold() in (token.user.username.casefold(), token.user.email.casefold()):
+        return token.user, token
     user = find_by_login(login)
     try:
         found = get_adapter().authenticate(
@@ -75,10 +82,10 @@ def log_in(request: HttpRequest, actor: Actor, login: str, password: str) -> Use
         _audit_failure(actor, login, found, "second_factor")
         raise Forbidden(
             "This account signs in with a second factor, which cannot be asked for here. Make an "
-            "API key in the console and use that.",
+            "API token in the console, and give that as the password.",
             code="second_factor",
         )
-    return found
+    return found, None
 
 
 def find_by_login(login: str) -> User | None:
@@ -156,15 +163,10 @@ def read(text: str, address: str, *, began_before: bool = False) -> AccessToken 
     return AccessToken(user, key, payload["exp"])
 
 
-def end_all(user: User) -> None:
-    """End every token that `user` has. Part of signing out everywhere."""
-    User.objects.filter(pk=user.pk).update(token_epoch=F("token_epoch") + 1)
-
-
 def _stamp(user: User) -> str:
-    """Return what changes with the password, and whenever all tokens of the account end."""
-    text = f"{user.get_session_auth_hash()}:{user.token_epoch}"
-    return salted_hmac("accounts.access_tokens.stamp", text, algorithm="sha256").hexdigest()[:32]
+    """Return what changes with all that ends a session: the password, signing out everywhere."""
+    stamp = user.get_session_auth_hash()
+    return salted_hmac("accounts.access_tokens.stamp", stamp, algorithm="sha256").hexdigest()[:32]
 
 
 def _secret() -> bytes:

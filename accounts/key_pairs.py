@@ -16,7 +16,7 @@ from django.utils.crypto import salted_hmac
 
 from accounts.models import ApiToken, User
 from accounts.restrictions import check_network
-from accounts.tokens import create_token
+from accounts.tokens import PREFIX, create_token, find_live
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -73,15 +73,19 @@ def create_key_pair(
 def find_live_pair(text: str, address: str) -> ApiToken | None:
     """Return the live key pair that `text` (base64 of `key:secret`) means, else None.
 
-    Its account is active and loaded. `address` is where the request comes from. All failures look
-    alike, but for the right secret from a wrong network: that raises `WrongNetwork`.
+    With an API token as the secret it is that token, whatever the key: for tools that can send
+    nothing but pairs. Its account is active and loaded. `address` is where the request comes from.
+    All failures look alike, but for the right secret from a wrong network: that raises
+    `WrongNetwork`.
     """
     try:
         key, _, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
         return None
-    if "\0" in key:
+    if "\0" in key + secret:
         return None
+    if secret.isascii() and secret.startswith(f"{PREFIX}_"):
+        return find_live(secret, address)
     token = (
         ApiToken.objects.live()
         .filter(key=normal_key(key), user__is_active=True)

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from events.models import SealedModel
 from orchestrator.db.clock import from_now
@@ -30,8 +31,8 @@ class User(AbstractUser):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
-    # Counted up to end all access tokens of the account at once.
-    token_epoch = models.PositiveIntegerField(default=0, editable=False)
+    # Part of what a session is valid for: one more ends all that began before.
+    session_epoch = models.PositiveIntegerField(default=0)
     description = models.CharField(max_length=200, blank=True, default="")
 
     class Meta(AbstractUser.Meta):
@@ -45,6 +46,15 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.username
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """As Django's, which changes with the password; this one also with the epoch."""
+        return salted_hmac(
+            "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash",
+            f"{self.password}{self.session_epoch or ''}",
+            secret=secret,
+            algorithm="sha256",
+        ).hexdigest()
 
 
 class RoleQuerySet(models.QuerySet["Role"]):

@@ -8,7 +8,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from accounts import access_tokens, revocation
+from accounts import revocation
 from accounts.audit import audit
 from accounts.escalation import refuse_giving_roles
 from accounts.models import Role, User
@@ -163,11 +163,12 @@ def set_active(actor: Actor, user: User, active: bool, *, running_vms: str = "ke
         if locked.is_active == active:
             return
         locked.is_active = active
-        locked.save(update_fields=["is_active"])
+        if not active:
+            locked.session_epoch += 1  # or its sessions would live again with the account
+        locked.save(update_fields=["is_active", "session_epoch"])
         hits = []
         if not active:
             _keep_an_administrator()
-            access_tokens.end_all(locked)  # none comes to life again with the account
             hits = revocation.apply(revocation.Revoked("user", user.pk), running_vms, actor)
         user.is_active = active
         audit(

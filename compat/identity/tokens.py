@@ -13,6 +13,8 @@ from orchestrator.refusals import Invalid
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
+    from accounts.models import ApiToken
+
 
 class Token(Endpoint):
     """Logs in with a password, or exchanges an API key. Every tool but the keys' begins here."""
@@ -21,7 +23,7 @@ class Token(Endpoint):
     with_diagnostics = True
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        key = None
+        key: ApiToken | None
         if given := self.body.text("api_key"):
             key = find_live_pair(given, self.actor.address)
             if key is None:
@@ -32,7 +34,7 @@ class Token(Endpoint):
             password = self.body.secret("password")
             if not login or not password:
                 raise Invalid("Invalid request body: email or username, and password are needed.")
-            user = access_tokens.log_in(request, self.actor, login, password)
+            user, key = access_tokens.log_in(request, self.actor, login, password)
         token, expires_at = access_tokens.issue(self.actor, user, key)
         return answer(
             {"email": user.email or user.username, "token": token, "expires_at": expires_at}

@@ -147,7 +147,7 @@ def test_a_second_factor_is_not_gone_round(stranger: Tool, bob: User) -> None:
     Authenticator.objects.create(user=bob, type=Authenticator.Type.TOTP, data={"secret": "x"})
     refused = log_in(stranger, email="bob", password=PASSWORD)
     assert refused.status_code == 403
-    assert "API key" in refused.json()["message"]
+    assert "API token" in refused.json()["message"]
     assert is_error(log_in(stranger, email="bob", password="wrong"), 404, diagnostics=True)
 
 
@@ -169,7 +169,7 @@ def test_deactivation_ends_the_token_for_good(
 
 
 def test_signing_out_everywhere_ends_the_token(token: str, bob: User) -> None:
-    access_tokens.end_all(bob)
+    type(bob).objects.filter(pk=bob.pk).update(session_epoch=1)
     assert is_unauthorized(bearer(token)("get", ASKS))
 
 
@@ -292,6 +292,32 @@ def test_bad_api_keys_are_refused(bob: User, header: str) -> None:
 
 def test_tokens_of_the_native_api_are_bearers_here(bob: User) -> None:
     assert bearer(make_token(bob, "read"))("get", ASKS).status_code == 200
+
+
+def test_an_api_token_may_be_sent_as_the_secret_of_a_pair(bob: User, stranger: Tool) -> None:
+    """For tools that know nothing but pairs, and people who sign in with a second factor."""
+    header = encoded("token", make_token(bob, "read"))
+    tool = Tool(X_Api_Key=header)
+    assert tool("get", ASKS).status_code == 200
+    assert payload(log_in(stranger, api_key=header).json()["token"])["uid"] == str(bob.pk)
+    ApiToken.objects.update(revoked_at="2026-01-01T00:00:00Z")
+    assert is_unauthorized(tool("get", ASKS))
+
+
+def test_an_api_token_may_stand_for_the_password_of_its_account(
+    bob: User, alice: User, stranger: Tool
+) -> None:
+    """For tools that know nothing but passwords. It stays what it is: narrow, and revocable."""
+    secret = make_token(alice, "read")
+    assert is_error(log_in(stranger, email="bob", password=secret), 404, diagnostics=True)
+    Authenticator.objects.create(user=alice, type=Authenticator.Type.TOTP, data={"secret": "x"})
+    token = log_in(stranger, email="Alice", password=secret).json()["token"]
+    assert "CREATE_USER" not in payload(token)["claims"]
+    assert is_unauthorized(bearer(token)("post", "/auth/users", {"username": "x"}))
+    assert bearer(token)("get", "/auth/users").status_code == 200
+    ApiToken.objects.update(revoked_at="2026-01-01T00:00:00Z")
+    assert is_unauthorized(bearer(token)("get", "/auth/users"))
+    assert is_error(log_in(stranger, email="alice", password=secret), 404, diagnostics=True)
 
 
 def test_exactly_one_kind_of_credentials(bob: User, token: str, client: Any) -> None:
