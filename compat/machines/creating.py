@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import transaction
 
+from catalog.models import Image
 from compat.jobs import shown_job
 from compat.machines import finding
 from compat.machines.holding import held
@@ -19,15 +20,16 @@ from vms import requests
 from vms.models import Grant, Template
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from django.http import HttpRequest, HttpResponse
 
     from accounts.actors import Actor
-    from catalog.models import Image
     from compat.wire.bodies import Body
     from vms.models import VirtualMachine
 
 LATEST = "latest"
-ARCHITECTURES = {"x64": "x86_64", "amd64": "x86_64", "aarch64": "arm64"}
+ARCHITECTURES = {"x64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm": "arm64"}
 _NOT_OFFERED = (
     "Machines are made from images of the catalog here, not with Packer or Vagrant: send a "
     "catalog_manifest."
@@ -74,37 +76,37 @@ def request_machine(
 def template_of(actor: Actor, catalog_id: str, version: str, architecture: str) -> Template:
     """Return the template by which the actor gets this image: one that they may use, if there is.
 
-    `latest` is the newest image that they may use. A template may be named instead of an image.
-    Raises `NotFound`.
+    `latest` is the newest with that tag among the images that they may use, or else the newest of
+    them. A template may be named instead of an image. Raises `NotFound`.
     """
+    images = Image.objects.named(catalog_id, architecture=architecture)
+    tagged: set[UUID] = set()
+    if version.lower() == LATEST:
+        newest = Image.objects.named(catalog_id, LATEST, architecture)
+        tagged = set(newest.values_list("pk", flat=True))
+    else:
+        images = images.filter(version__iexact=version)
+    known = set(images.values_list("pk", flat=True))
+    usable = set(images.usable().values_list("pk", flat=True))
+    grants = Grant.objects.live().for_user(actor.user_id)
+    granted = set(grants.values_list("template_id", flat=True))
     templates = Template.objects.visible_to(actor)
-    made_from = templates.filter(images__catalog_id__iexact=catalog_id).distinct()
-    granted = set(
-        Grant.objects.live().for_user(actor.user_id).values_list("template_id", flat=True)
-    )
-    candidates = []
-    for template in made_from.prefetch_related("images"):
+    found: list[tuple[tuple[int, ...], Template]] = []
+    for template in templates.filter(images__in=known).distinct().prefetch_related("images"):
+        named = template.name.casefold() == catalog_id.casefold()
         for image in template.images.all():
-            if _is_meant(image, catalog_id, version, architecture):
-                usable = not (template.revoked_at or image.revoked_at or image.tainted_at)
-                named = template.name.casefold() == catalog_id.casefold()
-                order = (usable, template.pk in granted, image.pk.int, named, -template.pk.int)
-                candidates.append((order, template))
-    if candidates:
-        return max(candidates, key=lambda pair: pair[0])[1]
-    if found := templates.filter(name__iexact=catalog_id).first():
-        return found
+            if image.pk not in known:
+                continue
+            works = image.pk in usable and template.revoked_at is None
+            order = (works, template.pk in granted, image.pk in tagged, image.pk.int, named)
+            found.append(((*order, -template.pk.int), template))
+    if found:
+        return max(found, key=lambda pair: pair[0])[1]
+    if by_name := templates.filter(name__iexact=catalog_id).first():
+        return by_name
     raise NotFound(
         f"There is no template that you may use for the image {catalog_id} {version}"
         f"{f' ({architecture})' if architecture else ''}. Ask for a grant."
-    )
-
-
-def _is_meant(image: Image, catalog_id: str, version: str, architecture: str) -> bool:
-    return (
-        image.catalog_id.casefold() == catalog_id.casefold()
-        and version.casefold() in (LATEST, image.version.casefold())
-        and architecture in ("", image.architecture)
     )
 
 

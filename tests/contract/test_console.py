@@ -65,9 +65,6 @@ def test_vs_code_runs_a_machine(site: Site) -> None:
     with site.tool("bob") as tool:
         tool.headers.update(EDITOR)
         assert tool.get(f"{site.product.url}/api/health/probe").json() == {"status": "OK"}
-        assert (
-            tool.post("/auth/token", json=login, headers={"Authorization": ""}).status_code == 401
-        )
         del tool.headers["Authorization"]
         token = tool.post("/auth/token", json=login).json()["token"]
         tool.headers["Authorization"] = f"Bearer {token}"

@@ -41,6 +41,8 @@ NOUNS = {
     "api:service-account": "service",
     "api:token": "token",
     "api:webhook": "webhook",
+    "api:enrolment-token": "enrolment_token",
+    "hosts:revoke-enrolment-token": "enrolment_token",
     "accounts:webhook": "webhook",
     "api:job": "job",
     "api:quota": "quota",
@@ -89,6 +91,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:webhooks": {"name": "new", "url": "http://10.0.0.1/"},
     # Nothing listens there: whoever may enrol is told so, with 400.
     "api:hosts": {"name": "new", "url": "http://127.0.0.1:1", "username": "u", "password": "p"},
+    "api:enrolment-tokens": {"host_name": "new"},
     "api:sources": {"name": "new", "connection": "host=http://127.0.0.1:1"},
     "api:images": {
         "source": "catalog",

@@ -130,6 +130,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "batches":
         host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
         aimed = {"verb": "host.inventory", "ids": [host]}
+    if noun == "enrolment-tokens" and "host_name" in body:
+        aimed = {"host_name": f"fresh-{chance:x}"}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}
