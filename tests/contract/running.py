@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.support.product import Product
     from tests.support.simulation import Simulation
 
+PASSWORD = "correct horse battery"
 RECORDED = Path(__file__).with_name("requests")
 LOGIN = {"username": "root@localhost", "password": "simulated"}
 LEASE = {"default_lease_seconds": 3600, "maximum_lease_seconds": 7200, "lease_end": "delete"}
@@ -34,13 +35,17 @@ class Site:
     admin: httpx.Client
     hosts: dict[str, str] = field(default_factory=dict)  # ids by name
 
-    def tool(self, username: str = "bob", **headers: str) -> httpx.Client:
+    def log_in(self, username: str) -> str:
+        """Return an access token of the compatible API."""
+        body = {"email": username, "password": PASSWORD}
+        url = f"{self.product.url}/api/v1/auth/token"
+        return str(ok(httpx.post(url, json=body, timeout=30))["token"])
+
+    def tool(self, username: str = "bob") -> httpx.Client:
         """Return a client of the compatible API that has logged in."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        token = self.product.token(username)
         return httpx.Client(
             base_url=f"{self.product.url}/api/v1",
-            headers={"Authorization": f"Bearer {token}"} | named,
+            headers={"Authorization": f"Bearer {self.log_in(username)}"},
             timeout=90,
         )
 
@@ -55,8 +60,9 @@ def make_site(product: Product, simulation: Simulation) -> Site:
     for number in (1, 2, 3):
         body = {"name": f"mac-{number}", "url": simulation.host_url(number), **LOGIN}
         site.hosts[body["name"]] = ok(make("/hosts/", json=body))["id"]
-    ok(make("/users/", json={"username": "bob", "roles": ["Developer"]}))
-    ok(make("/users/", json={"username": "eve", "roles": ["Developer"]}))
+    for username, role in {"bob": "Developer", "eve": "Developer", "root": "Administrator"}.items():
+        account = {"username": username, "password": PASSWORD, "roles": [role]}
+        ok(make("/users/", json=account))
     ok(make("/sources/", json={"name": "catalog", "connection": "host=u:p@http://127.0.0.1:9"}))
     images = [
         ok(
@@ -79,7 +85,9 @@ def make_site(product: Product, simulation: Simulation) -> Site:
     ]
     for template in made:
         ok(make("/templates/", json=template | SIZE | LEASE))
-        ok(make("/grants/", json={"template": template["name"], "user": "bob", "level": "use"}))
+        for username in ("bob", "root"):
+            grant = {"template": template["name"], "user": username, "level": "use"}
+            ok(make("/grants/", json=grant))
     return site
 
 

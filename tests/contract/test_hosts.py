@@ -22,7 +22,7 @@ HOSTS = "/orchestrator/hosts"
 
 @pytest.fixture
 def admin(site: Site) -> Iterator[httpx.Client]:
-    with site.tool("admin") as tool:
+    with site.tool("root") as tool:
         yield tool
     finished(site)
 

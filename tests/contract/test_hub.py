@@ -51,26 +51,8 @@ def until_message(opened: ClientConnection, name: str, **body: Any) -> dict[str,
     raise AssertionError(f"{name} did not come, but {seen}")
 
 
-def token_of(site: Site, username: str) -> str:
-    password = {"password": "correct horse battery"}
-    site.product.manage("shell", "-c", PASSWORD.format(username=username, **password))
-    answer = site.product.api("x").post(
-        f"{site.product.url}/api/v1/auth/token", json={"email": username, **password}, headers={}
-    )
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["token"])
-
-
-PASSWORD = """
-from accounts.models import User
-user = User.objects.get(username="{username}")
-user.set_password("{password}")
-user.save()
-"""
-
-
 def test_the_console_watches_a_machine_come_and_go(site: Site) -> None:
-    with site.tool("bob") as bob, socket(site, token_of(site, "bob")) as opened:
+    with site.tool("bob") as bob, socket(site, site.log_in("bob")) as opened:
         first = json.loads(opened.recv(timeout=10))
         assert first["event_type"] == "global"
         assert first["body"]["client_id"] == first["client_id"]
@@ -111,7 +93,7 @@ def test_the_console_watches_a_machine_come_and_go(site: Site) -> None:
 
 
 def test_nobody_hears_what_is_not_theirs_and_everybody_is_let_go(site: Site) -> None:
-    eve_token, admin_token = token_of(site, "eve"), token_of(site, "admin")
+    eve_token, admin_token = site.log_in("eve"), site.log_in("root")
     with (
         site.tool("bob") as bob,
         socket(site, eve_token) as eve,
@@ -139,7 +121,7 @@ def test_nobody_hears_what_is_not_theirs_and_everybody_is_let_go(site: Site) -> 
 
 
 def test_who_may_not_connect(site: Site) -> None:
-    token = token_of(site, "bob")
+    token = site.log_in("bob")
     for given, options in (
         ("", {}),
         ("nonsense", {}),
@@ -155,7 +137,7 @@ def test_who_may_not_connect(site: Site) -> None:
     log = f"{base}/api/v1/orchestrator/hosts/{site.hosts['mac-1']}/logs/stream"
     with pytest.raises(InvalidStatus), connect(f"{log}?authorization={token}"):
         pass
-    bearer = {"Authorization": f"Bearer {token_of(site, 'admin')}"}  # as VS Code sends it
+    bearer = {"Authorization": f"Bearer {site.log_in('admin')}"}  # as VS Code sends it
     with connect(log, additional_headers=bearer) as lines:
         assert "/api/" in lines.recv(timeout=15)
 

@@ -177,7 +177,7 @@ def test_snapshots_rename_jobs_and_async_creates(site: Site, bob: httpx.Client) 
 
 
 def test_what_a_compatible_server_must_not_do(site: Site, bob: httpx.Client) -> None:
-    with site.tool("eve") as eve, site.tool("admin") as admin:
+    with site.tool("eve") as eve, site.tool("root") as admin:
         made = create(bob, "mine")
         # Nobody else's machines, whatever headers ask for, in any spelling of the path.
         loud = {"X-Super-User": "true", "X-Roles": "U1VQRVJfVVNFUg==", "X-SOURCE": "x"}
