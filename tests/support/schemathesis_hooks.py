@@ -130,6 +130,9 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "batches":
         host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
         aimed = {"verb": "host.inventory", "ids": [host]}
+    if noun == "tokens" and "scopes" in body:
+        aimed |= {"networks": ["10.0.0.0/8"]} if "networks" in body else {}
+        aimed |= {"expires_at": None} if "expires_at" in body else {}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}
