@@ -26,7 +26,8 @@ from accounts.claims import claims_of, role_names_of
 from accounts.models import ApiToken, User
 from accounts.restrictions import check_network
 from accounts.tokens import PREFIX, find_live
-from orchestrator.refusals import Forbidden, NotFound, Refusal
+from accounts.tries import TooManyTries
+from orchestrator.refusals import Forbidden, NotFound
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
 SECONDS = 15 * 60
 ALGORITHM = "HS256"
 _REQUIRED = ["exp", "jti", "uid", "stamp"]
-
-
-class TooManyTries(Refusal):
-    """Too many logins failed for this account or from this address."""
-
-    status = 429
-    title = "Too Many Requests"
-    default_code = "throttled"
-    retry_after = 60
 
 
 @dataclass(frozen=True)

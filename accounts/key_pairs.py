@@ -17,6 +17,7 @@ from django.utils.crypto import salted_hmac
 from accounts.models import ApiToken, User
 from accounts.restrictions import check_network
 from accounts.tokens import PREFIX, create_token, find_live
+from accounts.tries import count_failure, refuse_after_many
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -76,8 +77,16 @@ def find_live_pair(text: str, address: str) -> ApiToken | None:
     With an API token as the secret it is that token, whatever the key: for tools that can send
     nothing but pairs. Its account is active and loaded. `address` is where the request comes from.
     All failures look alike, but for the right secret from a wrong network: that raises
-    `WrongNetwork`.
+    `WrongNetwork`. Raises `TooManyTries`.
     """
+    refuse_after_many(address)
+    token = _find(text, address)
+    if token is None:
+        count_failure(address)
+    return token
+
+
+def _find(text: str, address: str) -> ApiToken | None:
     try:
         key, _, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):

@@ -158,7 +158,7 @@ class ApiToken(BaseModel):
     @property
     def prefix(self) -> str:
         """What may be shown of the token, to tell it from others."""
-        return f"orc_{self.public_id}"
+        return self.key or f"orc_{self.public_id}"
 
     @property
     def previous_prefix(self) -> str:

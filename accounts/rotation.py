@@ -45,6 +45,7 @@ def rotate_token(
         itself = actor.token is not None and actor.token.pk == token.pk
         if not itself:  # a share of its row would only be in the way of the lock
             actor.take()
+            require_manage(actor, token)  # roles may have changed before the account was taken
         locked = _locked(token)
         if not itself:
             restrictions.require_no_wider(actor, restrictions.Restrictions.of(locked))

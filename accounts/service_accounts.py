@@ -51,18 +51,25 @@ def delete(actor: Actor, account: User) -> None:
         actor.require("accounts.manage")
         # Whoever asks for a VM takes this row first: it is in the list below, or is refused.
         locked = User.objects.select_for_update().get(pk=account.pk)
-        if hits := revocation.preview(revocation.Revoked("user", locked.pk)):
-            named = ", ".join(hit.name for hit in hits[:5]) + (", …" if len(hits) > 5 else "")
-            raise Conflict(
-                f"{len(hits)} of its VMs exist or wait: {named}. Delete them first, or deactivate "
-                "the account, which can stop or delete them.",
-                code="has_vms",
-            )
+        if why_not := why_not_deleted(locked):
+            raise Conflict(why_not, code="has_vms")
         Webhook.objects.filter(owner_id=locked.pk).delete()
-        data = {"tokens": locked.tokens.count(), "grants": "deleted with it"}
+        data = {"tokens": [token.name for token in locked.tokens.order_by("pk")]}
         audit(actor, "user.deleted", f"user:{account.pk}", account.username, data=data)
         _publish(account, "deleted")
         User.objects.filter(pk=account.pk).delete()
+
+
+def why_not_deleted(account: User) -> str:
+    """Return why `account` cannot be deleted now; empty when it can."""
+    hits = revocation.preview(revocation.Revoked("user", account.pk))
+    if not hits:
+        return ""
+    named = ", ".join(hit.name for hit in hits[:5]) + (", …" if len(hits) > 5 else "")
+    return (
+        f"{len(hits)} of its VMs exist or wait: {named}. Delete them first, or deactivate the "
+        "account, which can stop or delete them."
+    )
 
 
 def _publish(account: User, what: str) -> None:

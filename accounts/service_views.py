@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import leaks, revocation, service_accounts, users
+from accounts import leaks, service_accounts, users
 from accounts.api.leaks import report_of
 from accounts.api.querysets import users_visible_to
 from accounts.forms import DescriptionForm, RunningVmsForm, ServiceAccountForm
@@ -99,8 +99,8 @@ def delete(request: PageRequest, id: UUID) -> HttpResponse:
         back=reverse("console:service-accounts"),
         told=f"“{account.username}” is deleted.",
         title=f"Delete {account.username}?",
-        text="Its tokens, grants, quota and webhooks go with it. What it did stays in the audit.",
-        hits=revocation.preview(revocation.Revoked("user", account.pk)),
+        text=service_accounts.why_not_deleted(account)
+        or "Its tokens, grants, quota and webhooks go with it. What it did stays in the audit.",
         verb="Delete",
         danger=True,
         cancel_url=reverse("console:service-account", args=[account.pk]),

@@ -18,7 +18,7 @@ from accounts.audit import audit
 from accounts.models import ApiToken, Role, User
 from accounts.permissions import PERMISSIONS
 from accounts.restrictions import WrongNetwork
-from accounts.tokens import find_live
+from accounts.tokens import find_live, note_use
 from events.stream import Viewer
 from orchestrator.addresses import of_client
 from orchestrator.web.wire import header
@@ -40,16 +40,7 @@ class Viewers:
         """
         authorization = header(scope["headers"], b"authorization")
         if tokens and authorization:
-            kind, _, text = authorization.partition(" ")
-            address = of_client((scope.get("client") or [""])[0])
-            try:
-                token = find_live(text.strip(), address) if kind.lower() == "bearer" else None
-            except WrongNetwork as refusal:
-                _audit_refusal(refusal, address)
-                return None
-            viewer = token and Viewer(
-                token.user_id, frozenset(), token_id=token.pk, secret_id=token.used_id
-            )
+            viewer = _by_token(authorization, of_client((scope.get("client") or ("",))[0]))
         else:
             viewer = _by_session(header(scope["headers"], b"cookie"))
         if not viewer:
@@ -98,6 +89,21 @@ class Viewers:
                 if actor.in_scope(PERMISSIONS[code].noun)
             )
         return live
+
+
+def _by_token(authorization: str, address: str) -> Viewer | None:
+    kind, _, text = authorization.partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    try:
+        token = find_live(text.strip(), address)
+    except WrongNetwork as refusal:
+        _audit_refusal(refusal, address)
+        return None
+    if token is None:
+        return None
+    note_use(token, address)
+    return Viewer(token.user_id, frozenset(), token_id=token.pk, secret_id=token.used_id)
 
 
 def _audit_refusal(refusal: WrongNetwork, address: str) -> None:

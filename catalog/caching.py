@@ -218,7 +218,7 @@ def _copies(host: Host, catalog_id: str, version: str) -> Any:
 
 
 def _copies_on(host_id: str, catalog_id: str, version: str) -> Any:
-    rows = HostImage.objects.filter(host=host_id)
+    rows = HostImage.objects.filter(host__pk=host_id)
     if catalog_id:
         rows = rows.filter(catalog_id=catalog_id)
     return rows.filter(version=version) if version else rows

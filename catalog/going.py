@@ -50,7 +50,7 @@ def mark(host: Host, copies: QuerySet[HostImage]) -> int:
 def unmark(host_id: str, copies: QuerySet[HostImage] | None = None) -> None:
     """Take marks back: the deletion was given up, or has failed."""
     rows = HostImage.objects.all() if copies is None else copies
-    rows.filter(host=host_id).exclude(going_since=None).update(going_since=None)
+    rows.filter(host__pk=host_id).exclude(going_since=None).update(going_since=None)
 
 
 def is_going(host: Host, image: Image) -> bool:

@@ -97,7 +97,7 @@ def read(data: bytes, *, key: str = "") -> Manifest:
     """Return the manifest in a `.meta` file; `key` is where it was. Raises `BadManifest`."""
     try:
         values = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadManifest(f"{key or 'The metadata'} is not JSON.") from None
     return from_values(values, key=key)
 
@@ -202,7 +202,7 @@ def written(image: Image, before: bytes | None) -> bytes:
     if before:
         try:
             found = json.loads(before)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         kept = found if isinstance(found, dict) else {}
     kept.pop("provider", None)  # it may hold keys of whoever pushed it

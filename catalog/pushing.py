@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jobs.claims import Claim
 
 PUSH = "image.push"
-STILL = ("stopped", "suspended")
+STILL = ("stopped", "suspended")  # states of a VM whose disk does not change
 
 
 def push(

@@ -157,7 +157,7 @@ class _Client:
             raise StorageError(kind, f"The catalog answered {answer.status_code}.")
         try:
             return httpx.Response(200, content=bytes(body)).json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StorageError(
                 Trouble.FAILED, "The answer is none of a catalog. Check the address."
             ) from None

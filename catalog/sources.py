@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Count, Q, Sum
 from django.db.models.functions import Now
 
 from accounts.audit import audit
@@ -19,10 +20,20 @@ from jobs.queueing import enqueue
 from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from accounts.actors import Actor
     from jobs.models import Job
 
 IMPORT = "source.import"
+
+
+def counted(rows: QuerySet[CatalogSource]) -> QuerySet[CatalogSource]:
+    """Return `rows` with `image_count`, and `stored_bytes` of the packs whose size is known."""
+    here = Q(images__removed_at=None)
+    return rows.annotate(
+        image_count=Count("images", here), stored_bytes=Sum("images__pack_bytes", filter=here)
+    )
 
 
 def add_source(

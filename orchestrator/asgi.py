@@ -21,6 +21,8 @@ from orchestrator.web import bodies
 from orchestrator.web.wire import Receive, Scope, Send, header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from compat.events.hub import EventsHub
     from events.stream import StreamFront
     from orchestrator.web.rates import Rates
@@ -39,15 +41,19 @@ class Front:
         waiting: WaitingFront,
         streams: StreamFront,
         sockets: EventsHub,
+        in_form: Callable[[Scope, Send], Send],
         hub: Any,
     ) -> None:
         self.rates = rates
         self.waiting = waiting
         self.streams = streams
         self.sockets = sockets
+        self.in_form = in_form
         self.hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = self.in_form(scope, send)
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif not await self.rates.admits(scope, send):
@@ -118,6 +124,7 @@ def make_application() -> Front:
     # Only now may models be imported.
     from accounts.viewers import Viewers
     from compat.events.hub import EventsHub
+    from compat.wire.front import in_form
     from events.stream import StreamFront
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
@@ -132,6 +139,7 @@ def make_application() -> Front:
         WaitingFront(pages, hub, settings.WEB_MAX_HELD),
         StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS),
         EventsHub(hub, settings.WEB_MAX_STREAMS),
+        in_form,
         hub,
     )
 

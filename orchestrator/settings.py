@@ -162,6 +162,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "compat.wire.middleware.CompatMiddleware",  # before all else: it changes the path
     "django.middleware.security.SecurityMiddleware",
+    "orchestrator.web.middleware.PoliciesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -257,6 +258,8 @@ EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
 BEHIND_TLS = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+if BEHIND_TLS:  # browsers take cookies of these names from this host alone, not from its siblings
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = BEHIND_TLS
 # The proxy in front ends TLS; a redirect from here could loop.
@@ -264,7 +267,8 @@ SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = ["security.W008"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # pages carry the CSRF token themselves
 CSRF_FAILURE_VIEW = "orchestrator.web.errors.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = WEB_MAX_BODY_BYTES  # uploads of files are counted by the front
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
@@ -326,6 +330,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "ENUM_NAME_OVERRIDES": {
         "AccountKind": "accounts.models.User.Kind",
+        "AuditOutcome": "accounts.models.AuditEvent.Outcome",
         "HoldKind": "hosts.models.HostHold.Kind",
         "JobState": "jobs.models.Job.State",
         "VMState": "vms.states.State",

@@ -218,6 +218,7 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "jobs",
         "tokens",
         "users",
+        "service-accounts",
         "roles",
         "audit",
     ]
@@ -254,6 +255,10 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "token-new": "/tokens/new/",
         "user": f"/users/{_id_of(demo, '/users/')}/",
         "user-new": "/users/new/",
+        "service-account": f"/service-accounts/{_id_of(demo, '/service-accounts/')}/",
+        "service-account-new": "/service-accounts/new/",
+        "token-rotate": f"/tokens/{_id_of(demo, '/tokens/')}/rotate/",
+        "leaked-tokens": f"/users/{_id_of(demo, '/users/')}/leaked-tokens/",
         "account": "/account/",
         "password": "/accounts/password/change/",
         "two-factor": "/accounts/2fa/",

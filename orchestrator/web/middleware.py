@@ -14,6 +14,37 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+# A page uses nothing of the device but passkeys; nor does what somebody puts a link to.
+PERMISSIONS_POLICY = ", ".join(
+    [
+        *(
+            f"{feature}=()"
+            for feature in (
+                *("accelerometer", "camera", "display-capture", "geolocation"),
+                *("gyroscope", "hid", "magnetometer", "microphone", "midi", "payment", "serial"),
+                *("usb", "xr-spatial-tracking"),
+            )
+        ),
+        "publickey-credentials-get=(self)",
+        "publickey-credentials-create=(self)",
+        "clipboard-write=(self)",
+    ]
+)
+
+
+class PoliciesMiddleware:
+    """Sets the headers that say what a browser may do with an answer, where Django sets none."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response
+
+
 class StoreAwayMiddleware:
     """Answers 503 with `Retry-After` when a view finds the database away.
 

@@ -216,7 +216,11 @@ async def _refuse(scope: Scope, send: Send, kind: str, seconds: int) -> None:
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Too many requests</title>'
             f"<h1>Too many requests</h1><p>{html.escape(detail)}</p></html>"
         )
-        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store")]
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+            (b"cache-control", b"no-store"),
+        ]
         await answer(send, 429, [*headers, retry], page.encode())
     else:
         await refuse(send, 429, detail, "rate_limited", retry)

@@ -111,9 +111,11 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         make("grants", level="manage", template="ubuntu-ci", role="Operator"),
     ]
     make("service-accounts", username="ci", roles=["Developer"])
+    robot = make("service-accounts", username="old-robot", roles=[])
     carol = make("users", username="carol", roles=["Developer"])
     quotas = [make("quotas", role=role, maximum_vms=1000) for role in ("Developer", "Operator")]
     tokens = [make("tokens", user=user, name="x", scopes=["read"]) for user in ("admin", "bob")]
+    rotated = make("tokens", user="admin", name="rotated", scopes=["read"])
     vms = {
         verb: [
             team.ask(start=verb not in OF_STOPPED, cpus=1, memory_mib=1024)["id"]
@@ -197,6 +199,10 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "templates.revoke": [template],
         "grants.revoke": grants,
         "tokens.revoke": tokens,
+        "tokens.rotate": [rotated],
+        "tokens.end-overlap": [rotated],
+        "users.leaked-tokens": [carol],  # nobody asks as her
+        "service-accounts.delete": [robot],
         "users.update": [carol],  # who loses nothing that others need
         "jobs.retry": [batch],
         "jobs.cancel": [vm["job"] for vm in waiting[::2]],

@@ -11,7 +11,8 @@ from django.utils import timezone
 from accounts.actors import Actor
 from catalog import images, sources
 from catalog.models import CatalogSource, HostImage, Image
-from hosts.models import Host
+from hosts.models import Host, HostCapacity, HostStatus
+from jobs.models import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from django.test import Client
 
     from accounts.models import User
+    from tests.catalog.conftest import Shelf
 
 HTMX = {"HTTP_HX_REQUEST": "true"}
 SECRET = "host=ci:s3cret@https://catalog.example.com"
@@ -138,3 +140,86 @@ def test_the_list_costs_the_same_however_long_it_is(
     narrowed = text(client.get(url("images"), {"q": "ubuntu-13"}, **HTMX))
     assert "ubuntu-13" in narrowed
     assert "ubuntu-12" not in narrowed
+
+
+def test_the_pages_of_a_source(client: Client, shelf: Shelf, audrey: User) -> None:
+    """Added, imported from, switched off, and removed when it is empty."""
+    client.force_login(shelf.alice.user)
+    shelf.store(tags=["latest"], required_roles=["iOS team"], description="For builds")
+    page = url("source", shelf.source)
+    assert client.post(url("import-source", shelf.source))["Location"] == page
+    shelf.run()
+    assert "UBUNTU:24.04" in text(client.get(page))
+    images_page = text(client.get(url("images")))
+    for words in ("role iOS team", "latest", "Packs", "26"):
+        assert words in images_page
+    image = shelf.image()
+    assert "For builds" in text(client.get(url("image", image)))
+    form = text(client.get(url("edit", image)))
+    assert 'value="latest"' in form
+    wish = {"tags": "lts, beta", "minimum_cpus": 2, "minimum_memory_mib": 0, "minimum_disk_gib": 0}
+    assert client.post(url("edit", image), wish).status_code == 303
+    image = shelf.image()
+    assert (image.tags, image.required_roles, image.minimum_cpus) == (["beta", "lts"], [], 2)
+    assert client.post(url("verify", image)).status_code == 303
+    client.post(url("revoke", image), {"reason": "leaked", "running_vms": "keep"})
+    assert url("unrevoke", image) in text(client.get(url("image", image)))
+    assert client.post(url("unrevoke", image), {"reason": "no"}).status_code == 303
+    assert not shelf.image().revoked_at
+    shelf.run()
+    assert "Delete pack and metadata" in text(client.get(url("remove", image)))
+    assert client.post(url("remove", image), {"objects": "on"}).status_code == 303
+    shelf.run()
+    assert list(shelf.folder.rglob("*.meta")) == []
+    changed = client.post(url("edit-source", shelf.source), {"name": "Old packs"})
+    assert changed.status_code == 303
+    assert not CatalogSource.objects.get(name="Old packs").active
+    assert url("remove-source", shelf.source) in text(client.get(page))
+    assert client.post(url("remove-source", shelf.source))["Location"] == url("images")
+    assert client.get(page).status_code == 404
+
+
+def test_an_unreachable_catalog_says_so_on_its_page(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    source = sources.add_source(
+        Actor(user=alice), name="Peer", connection="host=u:s3cret@http://127.0.0.1:9"
+    )
+    page = text(client.get(f"{url('source', source)}?browse"))
+    assert "does not answer" in page
+    assert "s3cret" not in page
+
+
+def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, audrey: User) -> None:
+    client.force_login(shelf.alice.user)
+    shelf.store()
+    shelf.bring_in()
+    image = shelf.image()
+    host = Host.objects.create(name="mac-1", url="http://127.0.0.1:9")
+    HostStatus.objects.create(host=host, architecture="arm64")
+    HostCapacity.objects.create(host=host, disk_gib_free=500)
+    vm = {"host_vm_id": "{1}", "name": "golden", "state": "stopped", "home": "/a/g.pvm"}
+    host.listed_vms.create(type="pvm", seen_at=timezone.now(), **vm)
+    chosen = client.post(url("push"), {"host": str(host.pk)})
+    assert chosen["Location"] == url("push-from", host)
+    assert "golden" in text(client.get(url("push-from", host)))
+    wish = {"source": str(shelf.source.pk), "vm": "{1}", "catalog_id": "ubuntu", "version": "1"}
+    wish |= {"minimum_cpus": 0, "minimum_memory_mib": 0, "minimum_disk_gib": 0, "compress": "on"}
+    assert client.post(url("push-from", host), wish).status_code == 303
+    assert Job.objects.get(kind="image.push").payload["vm"] == "golden"
+    matrix = text(client.get(url("readiness")))
+    assert "0 of 1" in matrix
+    assert client.get(url("readiness"), **HTMX).status_code == 200
+    form = {"at_once": 2, "not_before": "2099-01-01T22:00"}
+    asked = client.post(url("in-advance", image), form)
+    assert asked.status_code == 303
+    batch = Job.objects.get(kind="batch")
+    assert (batch.payload["at_once"], batch.items.count()) == (2, 1)
+    assert batch.payload["options"]["not_before"].startswith("2099-01-01T22:00")
+    detail = reverse("hosts:detail", args=[host.pk])
+    assert client.post(url("cache-quota", host), {"quota_mib": 2048})["Location"] == detail
+    assert "Quota 2 GiB" in text(client.get(detail))
+    assert client.post(url("cache-collect", host)).status_code == 303
+    client.force_login(audrey)
+    assert client.get(url("push")).status_code == 403
+    assert client.post(url("cache-quota", host), {}).status_code == 403
+    assert client.get(url("readiness")).status_code == 200

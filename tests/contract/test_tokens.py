@@ -12,7 +12,7 @@ import time_machine
 from allauth.mfa.models import Authenticator
 from django.core.cache import cache
 
-from accounts import access_tokens, users
+from accounts import access_tokens, tries, users
 from accounts.actors import SYSTEM, Actor
 from accounts.key_pairs import create_key_pair, encoded
 from accounts.models import ApiToken, AuditEvent, Role
@@ -288,6 +288,20 @@ def test_a_key_pair_is_not_rotated(bob: User) -> None:
 def test_bad_api_keys_are_refused(bob: User, header: str) -> None:
     _pair(bob)
     assert is_unauthorized(Tool(X_Api_Key=header)("get", ASKS))
+
+
+def test_keys_cannot_be_guessed_quickly(bob: User, stranger: Tool) -> None:
+    _pair(bob)
+    right = Tool(X_Api_Key=encoded("CI_KEY", "s3cret"))
+    for number in range(tries.FAILURES):
+        assert is_unauthorized(Tool(X_Api_Key=encoded("CI_KEY", f"s{number}"))("get", ASKS))
+    locked = right("get", ASKS)
+    assert is_error(locked, 429, diagnostics=True)
+    assert int(locked["Retry-After"]) > 0
+    exchanged = log_in(stranger, api_key=encoded("CI_KEY", "s3cret"))
+    assert is_error(exchanged, 429, diagnostics=True)
+    cache.clear()  # a minute later
+    assert right("get", ASKS).status_code == 200
 
 
 def test_tokens_of_the_native_api_are_bearers_here(bob: User) -> None:

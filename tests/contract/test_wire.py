@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,10 @@ from django.test import Client, RequestFactory
 
 from compat.wire import bodies
 from compat.wire.filters import filtered
+from compat.wire.front import in_form
 from compat.wire.paths import normal
 from orchestrator.refusals import Invalid
+from orchestrator.web.wire import refuse
 from tests.contract.conftest import Tool, is_error
 
 if TYPE_CHECKING:
@@ -68,6 +72,28 @@ def test_a_wrong_method_is_an_empty_405(stranger: Tool) -> None:
 def test_what_other_middleware_answers_has_this_apis_shape(stranger: Tool, settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["elsewhere"]
     assert is_error(stranger("get", "/health/probe", Host="evil"), 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/api/v1//machines", "application/json"), ("/api/v2/vms/", "application/problem+json")],
+)
+def test_what_the_front_refuses_has_the_form_of_its_api(path: str, kind: str) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    retry = (b"retry-after", b"3")
+    asyncio.run(refuse(in_form({"path": path}, send), 429, "Too many.", "rate_limited", retry))
+    headers = dict(sent[0]["headers"])
+    assert sent[0]["status"] == 429
+    assert headers[b"content-type"] == kind.encode()
+    assert headers[b"retry-after"] == b"3"
+    assert int(headers[b"content-length"]) == len(sent[1]["body"])
+    told = json.loads(sent[1]["body"])
+    if kind == "application/json":
+        assert told == {"message": "Too many.", "code": 429}
 
 
 def test_headers_that_clients_send_are_let_be(stranger: Tool) -> None:

@@ -59,6 +59,9 @@ NOUNS = {
     "accounts:weigh-role": "role",
     "accounts:change-role": "role",
     "accounts:delete-role": "role",
+    "accounts:describe-service": "service",
+    "accounts:delete-service": "service",
+    "console:service-account": "service",
     "jobs:": "job",
     "hosts:": "host",
     "vms:drain": "host",
@@ -80,7 +83,14 @@ NOUNS = {
     "vms:check-residue": "residue",
     "vms:": "vm",
     "catalog:pull": "host",
+    "catalog:push-from": "host",
     "catalog:delete-cached": "host",
+    "catalog:cache-quota": "host",
+    "catalog:cache-collect": "host",
+    "catalog:source": "source",
+    "catalog:edit-source": "source",
+    "catalog:import-source": "source",
+    "catalog:remove-source": "source",
     "catalog:": "image",
 }
 # What a POST to the API sends, so that it is refused for the role's sake or for nothing.
@@ -121,6 +131,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:host-drain": {"reason": "test"},
     "api:host-adopt": {"host_vm_id": "{0}"},
     "api:host-cache-delete": {"everything": True},
+    "api:host-cache-quota": {"quota_mib": 1000},
+    "api:source-push": {"host": "mac-1", "vm": "golden", "catalog_id": "new", "version": "1"},
+    "api:image-unrevoke": {"reason": "test"},
     "api:host-register": {"path": "/a.pvm"},
     "api:host-unregister": {"host_vm_id": "{0}"},
     "api:vm-clone-to-template": {"name": "new"},
@@ -262,4 +275,6 @@ def address(name: str, ids: dict[str, Any]) -> str:
         arguments[key] = ids[noun_of(name) if key == "id" else key]
     if "<slug:kind>" in pattern:
         arguments["kind"] = "cordon"
+    if name.startswith("download-"):  # nobody but a host with a ticket
+        arguments = {"catalog_id": "UBUNTU", "version": "1", "architecture": "arm64"}
     return reverse(name, kwargs=arguments)

@@ -132,6 +132,9 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed = {"verb": "host.inventory", "ids": [host]}
     if noun == "enrolment-tokens" and "host_name" in body:
         aimed = {"host_name": f"fresh-{chance:x}"}
+    if noun == "tokens" and "scopes" in body:
+        aimed |= {"networks": ["10.0.0.0/8"]} if "networks" in body else {}
+        aimed |= {"expires_at": None} if "expires_at" in body else {}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}

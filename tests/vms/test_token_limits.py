@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from accounts import leaks, rotation, tokens
+from accounts import leaks, rotation, tokens, users
 from accounts.actors import Actor
+from accounts.models import Role, User
 from orchestrator.refusals import Forbidden
 from tests.faults.test_races import at_once
-from vms import ending
+from vms import ending, grants
 from vms.models import VirtualMachine
 
 if TYPE_CHECKING:
+    from django.test import Client
+
     from tests.vms.conftest import Pool, Worker
 
 pytestmark = pytest.mark.stores
@@ -42,6 +45,31 @@ def test_creators_at_once_never_pass_the_maximum(pool: Pool, worker: Worker) -> 
     first.refresh_from_db()
     assert first.state == "cancelled"
     assert pool.ask(bob).token_id == token.pk
+
+
+def test_the_page_of_a_service_account_shows_what_it_uses_and_runs(
+    pool: Pool, client: Client, django_assert_max_num_queries: Any
+) -> None:
+    assert pool.template
+    developer = Role.objects.get(group__name="Developer")
+    robot = users.create_user(
+        pool.alice, username="robot", roles=[developer], kind=User.Kind.SERVICE
+    )
+    grants.grant_template(pool.alice, template=pool.template, user=robot, maximum_vms=5)
+    token, _ = tokens.create_token(Actor(robot), name="nightly", scopes=["vms"])
+    for number in range(3):
+        pool.ask(Actor(robot, token), name=f"build-{number}", cpus=64)
+    assert pool.alice.user
+    client.force_login(pool.alice.user)
+    with django_assert_max_num_queries(30):
+        page = client.get(f"/service-accounts/{robot.pk}/").content.decode()
+    for shown in ("ubuntu-ci", "3 of 5 VMs", "build-0", "build-2", "nightly", "vm.requested"):
+        assert shown in page
+    row = client.get("/service-accounts/").content.decode().partition("robot")[2]
+    assert '<td class="number">3</td>' in row
+    refused = client.post(f"/service-accounts/{robot.pk}/delete/")
+    assert refused.status_code == 409
+    assert "3 of its VMs exist or wait" in refused.content.decode()
 
 
 def test_the_drill_for_a_leaked_token_reaches_vms_of_every_token(

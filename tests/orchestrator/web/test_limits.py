@@ -217,3 +217,34 @@ def test_a_body_that_stops_coming_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(run())
     assert sent[0]["status"] == 408
     assert json.loads(sent[1]["body"])["code"] == "too_slow"
+
+
+@pytest.mark.parametrize("extension", [True, False])
+def test_the_opening_of_a_websocket_counts_too(extension: bool, settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    settings.RATE_LIMIT_STRANGER = 1
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket",
+        "path": "/api/v1/logs/stream",
+        "headers": [],
+        "client": ("192.0.2.1", 1),
+        "extensions": {"websocket.http.response": {}} if extension else {},
+    }
+
+    async def run() -> list[bool]:
+        counter = rates.Rates()
+        return [await counter.admits(scope, send) for _ in range(11)]
+
+    before = rates.refusals.labels("stranger")._value.get()
+    assert asyncio.run(run()) == [True] * 10 + [False]
+    assert rates.refusals.labels("stranger")._value.get() == before + 1
+    if extension:
+        assert sent[0]["status"] == 429
+        assert dict(sent[0]["headers"])[b"retry-after"] == b"1"
+    else:
+        assert sent == [{"type": "websocket.close", "code": 1013}]

@@ -1,22 +1,21 @@
-"""`/api/v2/sources/` and `/api/v2/images/`."""
+"""`/api/v2/images/`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import django_filters
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from accounts.api.serializers import HitOutput, KillInput, UserReference
+from accounts.api.serializers import HitOutput, KillInput
 from accounts.revocation import CHOICES, COPY_CHOICES
-from catalog import caching, images, sources
+from catalog import images, metadata
 from catalog.copies import copies_of
-from catalog.models import CatalogSource, HostImage, Image
-from hosts.api import HostVerb
-from hosts.models import Architecture, Host
+from catalog.models import CatalogSource, Image, ImageLabel
+from catalog.readiness import Ready, hosts_of, matrix
+from hosts.models import Architecture
 from jobs.api import VerbView
-from orchestrator.api.pagination import InOrder
 from orchestrator.api.references import resolve
 from orchestrator.api.routing import route
 from orchestrator.api.serializers import (
@@ -25,11 +24,11 @@ from orchestrator.api.serializers import (
     OneOf,
     Output,
     ReferenceOutput,
-    Secret,
     Text,
+    Texts,
     Whole,
 )
-from orchestrator.api.views import ApiView, Lists, Posts, Shows
+from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -37,21 +36,6 @@ if TYPE_CHECKING:
 
     from accounts.revocation import Hit
     from jobs.models import Job
-
-
-class SourceOutput(Output):
-    """A catalog that images come from."""
-
-    id = serializers.UUIDField()
-    name = serializers.CharField()
-    connection = serializers.CharField(source="masked", help_text="Without its secrets.")
-    added_by = UserReference(allow_null=True)
-    created_at = serializers.DateTimeField()
-
-
-class SourceInput(Input):
-    name = Text(max_length=100)
-    connection = Secret(max_length=2000, help_text="The connection string; never shown again.")
 
 
 class ImageOutput(Output):
@@ -64,11 +48,31 @@ class ImageOutput(Output):
     version = serializers.CharField()
     architecture = serializers.ChoiceField(Architecture.choices)
     type = serializers.ChoiceField(Image.Type.choices)
+    description = serializers.CharField()
+    tags = serializers.ListField(child=serializers.CharField())
+    required_roles = serializers.ListField(child=serializers.CharField())
+    required_claims = serializers.ListField(child=serializers.CharField())
+    minimum_cpus = serializers.IntegerField()
+    minimum_memory_mib = serializers.IntegerField()
+    minimum_disk_gib = serializers.IntegerField()
     pack_size_mib = serializers.IntegerField(allow_null=True)
+    pack_bytes = serializers.IntegerField(allow_null=True)
+    pack_file = serializers.CharField()
+    metadata_file = serializers.CharField()
+    md5 = serializers.CharField(help_text="The contract's checksum.")
+    sha256 = serializers.CharField()
+    provenance = serializers.DictField(help_text="Who made it, where and of what.")
+    verified_at = serializers.DateTimeField(allow_null=True)
+    verify_problem = serializers.CharField()
+    downloads = serializers.IntegerField(help_text="By hosts, with a ticket.")
+    last_downloaded_at = serializers.DateTimeField(allow_null=True)
+    last_downloaded_by = serializers.CharField()
     tainted_at = serializers.DateTimeField(allow_null=True)
     taint_reason = serializers.CharField()
+    tainted_by = serializers.CharField()
     revoked_at = serializers.DateTimeField(allow_null=True)
     revoke_reason = serializers.CharField()
+    revoked_by = serializers.CharField()
     created_at = serializers.DateTimeField()
 
 
@@ -81,46 +85,56 @@ class ImageInput(Input):
     architecture = OneOf(Architecture.choices)
     type = OneOf(Image.Type.choices)
     pack_size_mib = Whole(required=False, allow_null=True)
+    description = Text(max_length=2000, required=False, allow_blank=True)
+    tags = Texts(required=False)
+    required_roles = Texts(required=False, help_text="Who has any of them sees the image.")
+    required_claims = Texts(required=False)
 
 
-class ReasonInput(Input):
+class ImageChanges(Input):
+    description = Text(max_length=2000, allow_blank=True)
+    tags = Texts(help_text="`latest` is taken from the other versions.")
+    required_roles = Texts()
+    required_claims = Texts()
+    minimum_cpus = Whole()
+    minimum_memory_mib = Whole()
+    minimum_disk_gib = Whole()
+
+
+class AllInput(Input):
+    all_architectures = Flag(required=False, help_text="Not only this one of its version.")
+
+
+class TaintInput(AllInput):
     reason = Text(max_length=300, required=False, allow_blank=True)
 
 
-class ImageRevokeInput(KillInput):
+class UnrevokeInput(AllInput):
+    reason = Text(max_length=300)
+
+
+class ImageRevokeInput(KillInput, AllInput):
     reason = Text(max_length=300, required=False, allow_blank=True)
+
+
+class ImageRemoveInput(Input):
+    objects = Flag(required=False, help_text="Also delete pack and metadata from storage.")
+    cached_copies = OneOf(COPY_CHOICES, required=False)
 
 
 class ImageFilter(django_filters.FilterSet):
     catalog_id = django_filters.CharFilter(lookup_expr="iexact")
     version = django_filters.CharFilter()
+    tag = django_filters.CharFilter(method="tagged")
+    source = django_filters.UUIDFilter(field_name="source_id")
     architecture = django_filters.ChoiceFilter(choices=Architecture.choices)
 
     class Meta:
         model = Image
         fields = ["catalog_id", "version", "architecture"]
 
-
-class SourceView(ApiView):
-    tag = "sources"
-    model = CatalogSource
-    output = SourceOutput
-
-    def rows(self) -> QuerySet[CatalogSource]:
-        return CatalogSource.objects.visible_to(self.actor).select_related("added_by")
-
-
-class SourceList(SourceView, Lists, Posts):
-    input = SourceInput
-    permission = "images.manage"
-    docs = {"GET": "List the catalog sources.", "POST": "Add a catalog source."}
-
-    def perform(self, data: dict[str, Any]) -> CatalogSource:
-        return sources.add_source(self.actor, **data)
-
-
-class SourceItem(SourceView, Shows):
-    docs = {"GET": "Show a catalog source; its connection is masked."}
+    def tagged(self, images: QuerySet[Image], name: str, value: str) -> QuerySet[Image]:
+        return images.filter(labels__kind=ImageLabel.Kind.TAG, labels__name=value)
 
 
 class ImageView(ApiView):
@@ -133,6 +147,7 @@ class ImageView(ApiView):
             Image.objects.visible_to(self.actor)
             .select_related("source")
             .defer("source__connection")
+            .prefetch_related("labels")
         )
 
 
@@ -149,8 +164,15 @@ class ImageList(ImageView, Lists, Posts):
         return images.add_image(self.actor, **data)
 
 
-class ImageItem(ImageView, Shows):
-    docs = {"GET": "Show an image."}
+class ImageItem(ImageView, Shows, Patches):
+    changes: ClassVar[type[Input]] = ImageChanges
+    docs = {
+        "GET": "Show an image: its manifest, and what became of it.",
+        "PATCH": "Describe and tag an image, and say who it is open to.",
+    }
+
+    def change(self, thing: Image, data: dict[str, Any]) -> None:
+        images.change(self.actor, thing, **data)
 
 
 class ImageVerb(ImageView, VerbView):
@@ -216,7 +238,7 @@ class ImageRevoke(ImageVerb):
 
 
 class ImageTaint(ImageVerb):
-    input = ReasonInput
+    input = TaintInput
     docs = {"POST": "Taint an image: no new VM is made from it until it is untainted."}
 
     def act(self, target: Image, data: dict[str, Any]) -> Job:
@@ -224,82 +246,84 @@ class ImageTaint(ImageVerb):
 
 
 class ImageUntaint(ImageVerb):
+    input = AllInput
     docs = {"POST": "Take the taint of an image away."}
 
     def act(self, target: Image, data: dict[str, Any]) -> Job:
-        return images.set_taint(self.actor, target, False)
+        return images.set_taint(self.actor, target, False, **data)
 
 
-class HostImageOutput(Output):
-    """An image that a host has cached, as it said last."""
-
-    catalog_id = serializers.CharField(help_text="Upper case, as hosts keep it.")
-    version = serializers.CharField()
-    architecture = serializers.CharField(help_text="Empty where the host does not say.")
-    size_mib = serializers.IntegerField()
-    seen_at = serializers.DateTimeField()
-
-
-class PullInput(Input):
-    image = Text(max_length=200, help_text="Its id.")
-
-
-class PullManyInput(Input):
-    catalog_id = Text(max_length=200, help_text="Each host takes it in its own architecture.")
-    version = Text(max_length=100, required=False, help_text="Default: what was added last.")
-
-
-class CacheDeleteInput(Input):
-    catalog_id = Text(max_length=200, required=False)
-    version = Text(max_length=100, required=False, help_text="Default: every version.")
-    everything = Flag(required=False, help_text="Instead of one image.")
-
-
-class HostCache(Lists):
-    tag = "hosts"
-    model = HostImage
-    output = HostImageOutput
-    pagination_class = InOrder
-    docs = {"GET": "List what the host has cached, as it said last."}
-
-    def rows(self) -> QuerySet[HostImage]:
-        host = self.find(self.kwargs["id"], Host.objects.visible_to(self.actor))
-        self.actor.require("images.view")
-        return HostImage.objects.filter(host=host)
-
-
-class HostCachePull(HostVerb):
-    input = PullInput
-    docs = {"POST": "Have a host download an image into its cache."}
-
-    def act(self, target: Host, data: dict[str, Any]) -> Job:
-        self.actor.require(self.permission)  # before images are told from absent ones
-        rows = Image.objects.visible_to(self.actor)
-        image = resolve(rows, data["image"], field="image", name="catalog_id")
-        return caching.pull(self.actor, target, image)
-
-
-class HostCacheDelete(HostVerb):
-    input = CacheDeleteInput
+class ImageUnrevoke(ImageVerb):
+    input = UnrevokeInput
     docs = {
-        "POST": "Delete an image, or everything, from the cache of a host. Refused while a VM that "
-        "waits or is being made relies on it."
+        "POST": "Let VMs be made from a revoked image again. For administrators, with a reason."
     }
 
-    def act(self, target: Host, data: dict[str, Any]) -> Job:
-        return caching.delete(self.actor, target, **data)
+    def act(self, target: Image, data: dict[str, Any]) -> Job:
+        return images.unrevoke(self.actor, target, **data)
+
+
+class ImageVerify(ImageVerb):
+    docs = {"POST": "Read the whole pack and compare size and checksums with the manifest."}
+
+    def act(self, target: Image, data: dict[str, Any]) -> Job:
+        return metadata.verify(self.actor, target)
+
+
+class ImageRemove(ImageVerb):
+    input = ImageRemoveInput
+    docs = {
+        "POST": "Delete an image from the catalog; with `objects` also from storage. Refused while "
+        "a template is made from it."
+    }
+
+    def act(self, target: Image, data: dict[str, Any]) -> Job:
+        return images.remove(self.actor, target, **data)
+
+
+class CellOutput(Output):
+    """How an image stands with a host."""
+
+    host = ReferenceOutput()
+    ready = serializers.ChoiceField([(one.value, one.value) for one in Ready])
+
+
+class ReadinessOutput(Output):
+    """An image, and how it stands with the hosts that one may see."""
+
+    image = ReferenceOutput()
+    hosts = CellOutput(many=True)
+
+
+class ImageReadiness(ImageView, Lists):
+    output = ReadinessOutput
+    filterset_class = ImageFilter
+    docs = {"GET": "Say which host has which image cached, and which would have to download it."}
+
+    def represent(self, thing: Any, **options: Any) -> Any:
+        self.actor.require("hosts.view")
+        rows = matrix(thing, hosts_of(self.actor))
+        return super().represent(
+            [
+                {
+                    "image": row.image,
+                    "hosts": [{"host": host, "ready": ready} for host, ready in row.cells],
+                }
+                for row in rows
+            ],
+            **options,
+        )
 
 
 urlpatterns = [
-    route("sources/", SourceList, "sources"),
-    route("sources/<uuid:id>/", SourceItem, "source"),
     route("images/", ImageList, "images"),
+    route("images/readiness/", ImageReadiness, "image-readiness"),
     route("images/<uuid:id>/", ImageItem, "image"),
     route("images/<uuid:id>/impact/", ImageImpact, "image-impact"),
+    route("images/<uuid:id>/remove/", ImageRemove, "image-remove"),
     route("images/<uuid:id>/revoke/", ImageRevoke, "image-revoke"),
     route("images/<uuid:id>/taint/", ImageTaint, "image-taint"),
+    route("images/<uuid:id>/unrevoke/", ImageUnrevoke, "image-unrevoke"),
     route("images/<uuid:id>/untaint/", ImageUntaint, "image-untaint"),
-    route("hosts/<uuid:id>/cache/", HostCache, "host-cache"),
-    route("hosts/<uuid:id>/cache/pull/", HostCachePull, "host-cache-pull"),
-    route("hosts/<uuid:id>/cache/delete/", HostCacheDelete, "host-cache-delete"),
+    route("images/<uuid:id>/verify/", ImageVerify, "image-verify"),
 ]
