@@ -113,10 +113,8 @@ def redeem(key: str, *, catalog_id: str, version: str, architecture: str) -> dic
             last_downloaded_at=Now(),
             last_downloaded_by=ticket.host.name[:100],
         )
-        audit(
-            SYSTEM, "image.handed_out", f"image:{image.pk}", image.name,
-            data={"host": ticket.host.name},
-        )  # fmt: skip
+        data = {"host": ticket.host.name}
+        audit(SYSTEM, "image.handed_out", f"image:{image.pk}", image.name, data=data)
     return values
 
 

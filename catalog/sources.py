@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Count, Q, Sum
@@ -13,8 +12,9 @@ from django.db.models.functions import Now
 from accounts.audit import audit
 from accounts.users import from_validation
 from catalog.models import CatalogSource, Image
-from catalog.storage import StorageError, open_storage
+from catalog.storage import StorageError
 from catalog.storage.connections import address_of, provider_of
+from catalog.stores import opened
 from events.publishing import publish
 from jobs.queueing import enqueue
 from orchestrator.refusals import Conflict, Invalid
@@ -142,7 +142,7 @@ def _connect(source: CatalogSource, connection: str) -> None:
     try:
         provider, address = provider_of(source.connection), address_of(source.connection)
         if provider:
-            open_storage(provider, roots=settings.CATALOG_FOLDERS).close()
+            opened(provider).close()
     except (ValueError, StorageError) as error:
         raise Invalid.field("connection", str(error)) from None
     if not provider and not address:

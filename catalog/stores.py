@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catalog.models import CatalogSource
-    from catalog.storage import Storage
+    from catalog.storage import Provider, Storage
     from jobs.claims import Claim
+
+
+def opened(provider: Provider) -> Storage:
+    """Return a storage as the settings allow it; sends nothing. Raises `StorageError`."""
+    return open_storage(
+        provider,
+        roots=settings.CATALOG_FOLDERS,
+        environment_keys=settings.CATALOG_ENVIRONMENT_KEYS,
+    )
 
 
 @contextmanager
@@ -30,7 +39,7 @@ def storage_of(source: CatalogSource) -> Iterator[Storage]:
         raise StorageError(Trouble.SETTINGS, str(error)) from None
     if provider is None:
         raise StorageError(Trouble.SETTINGS, f"{source.name} is another catalog, not a storage.")
-    storage = open_storage(provider, roots=settings.CATALOG_FOLDERS)
+    storage = opened(provider)
     try:
         yield storage
     finally:

@@ -95,6 +95,7 @@ try:
     CATALOG_FOLDERS: list[Path] = env.folders("CATALOG_FOLDERS", []) or [
         VAR_DIR.resolve() / "catalogs"
     ]
+    CATALOG_ENVIRONMENT_KEYS: bool = env.bool("CATALOG_ENVIRONMENT_KEYS", False)
     CATALOG_TICKET_SECONDS: int = env.positive("CATALOG_TICKET_SECONDS", 900)
     CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 21_600)
 

@@ -207,6 +207,10 @@ def pages_of(demo: Demo) -> dict[str, str]:
     template = _id_of(demo, "/templates/", "ubuntu-ci")
     pool = demo.clients["admin"].patch(f"/templates/{template}/warm-pool/", json={"size": 2})
     pool.raise_for_status()
+    image = _id_of(demo, "/images/")
+    told = {"tags": ["latest", "lts"], "required_roles": ["iOS team"], "minimum_cpus": 4}
+    told |= {"description": "Xcode and its simulators, for nightly builds."}
+    demo.clients["admin"].patch(f"/images/{image}/", json=told).raise_for_status()
     listed = [
         "webhooks",
         "hosts",
@@ -239,8 +243,14 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "batch": f"/jobs/{batch['id']}/",
         "batch-new": "/jobs/batches/new/?verb=vm.stop&all=on&query=state%3Dopen",
         "host-remove": f"/hosts/{host}/remove/",
-        "image": f"/images/{_id_of(demo, '/images/')}/",
+        "image": f"/images/{image}/",
         "image-new": "/images/new/",
+        "image-edit": f"/images/{image}/edit/",
+        "image-cache": f"/images/{image}/cache/",
+        "images-readiness": "/images/readiness/",
+        "images-push": f"/images/push/{host}/",
+        "source": f"/images/sources/{_id_of(demo, '/sources/')}/",
+        "source-new": "/images/sources/new/",
         "template": f"/templates/{template}/",
         "template-pool": f"/templates/{template}/warm-pool/",
         "template-new": "/templates/new/",

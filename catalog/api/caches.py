@@ -95,12 +95,12 @@ class HostCacheDelete(HostVerb):
         return caching.delete(self.actor, target, **data)
 
 
-class QuotaInput(Input):
+class CacheQuotaInput(Input):
     quota_mib = Whole(allow_null=True, help_text="Null: no quota.")
 
 
 class HostCacheQuota(HostVerb):
-    input = QuotaInput
+    input = CacheQuotaInput
     docs = {
         "POST": "Say how much a host may cache. What is over is collected, the least used first, "
         "but nothing that a VM which waits or is being made relies on."

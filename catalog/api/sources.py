@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from accounts.api.serializers import UserReference
 from catalog import pushing, remotes, sources
+from catalog.manifests import Manifest
 from catalog.models import CatalogSource
 from catalog.sources import counted
 from hosts.models import Architecture, Host
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from rest_framework.request import Request
 
-    from catalog.manifests import Manifest
     from jobs.models import Job
 
 

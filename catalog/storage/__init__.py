@@ -14,8 +14,13 @@ from catalog.storage.connections import Provider
 PROVIDERS = ("local-storage", "aws-s3", "minio", "azure-storage-account", "artifactory")
 
 
-def open_storage(provider: Provider, *, roots: Sequence[Path] = ()) -> Storage:
-    """Return the storage; sends nothing. `roots` are the folders below which a local one may be.
+def open_storage(
+    provider: Provider, *, roots: Sequence[Path] = (), environment_keys: bool = False
+) -> Storage:
+    """Return the storage; sends nothing.
+
+    `roots` are the folders below which a local one may be. With `environment_keys` a bucket may be
+    read with the keys that this machine itself has.
 
     Raises `StorageError` (`SETTINGS`) for what cannot work. The clients are imported only here:
     they are large, and most processes need none.
@@ -27,7 +32,7 @@ def open_storage(provider: Provider, *, roots: Sequence[Path] = ()) -> Storage:
     if provider.type in ("aws-s3", "minio"):
         from catalog.storage.s3 import S3Storage
 
-        return S3Storage(provider)
+        return S3Storage(provider, environment_keys=environment_keys)
     if provider.type == "azure-storage-account":
         from catalog.storage.azure import AzureStorage
 

@@ -35,12 +35,19 @@ _CONFIG = Config(
 class S3Storage(Storage):
     """A bucket."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, *, environment_keys: bool = False) -> None:
         self.bucket = provider.get("bucket")
         if not self.bucket:
             raise StorageError(Trouble.SETTINGS, "Name the bucket: bucket=….")
         keys: dict[str, str] = {}
-        if not provider.flag("use_environment_authentication"):
+        if provider.flag("use_environment_authentication"):
+            if not environment_keys:
+                raise StorageError(
+                    Trouble.SETTINGS,
+                    "This product lends its own keys to no source (CATALOG_ENVIRONMENT_KEYS). "
+                    "Give access_key and secret_key.",
+                )
+        else:
             keys = {
                 "aws_access_key_id": provider.get("access_key"),
                 "aws_secret_access_key": provider.get("secret_key"),

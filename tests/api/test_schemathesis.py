@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 136
+OPERATIONS = 148
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -103,6 +103,13 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     source = {"source": "catalog", "architecture": "arm64", "type": "pvm"}
     image = make("images", catalog_id="debian", version="12", **source)
     tainted = make("images", catalog_id="fedora", version="43", **source)
+    removed, revoked = (
+        make("images", catalog_id=name, version="1", **source) for name in ("suse", "arch")
+    )
+    ok(admin.post(f"/images/{revoked}/revoke/", json={"reason": "a test"}))
+    packs, stored = _store(team)
+    peer = make("sources", name="peer", connection=f"host=root@localhost:simulated@{idle_host}")
+    empty_source = make("sources", name="empty", connection="host=http://127.0.0.1:1")
     lease = {"default_lease_seconds": 60, "maximum_lease_seconds": 3600, "lease_end": "delete"}
     size = {"cpus": 1, "memory_mib": 512, "disk_gib": 10}
     template = make("templates", name="old-ci", images=[image], **size, **lease)
@@ -168,6 +175,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     httpx.patch(control, json={"vms": [{"cpus": 1, "disk": 1, **one} for one in foreign]})
     idle = make("hosts", name="idle", url=idle_host, **login)
     ok(admin.post(f"/hosts/{idle}/drain/", json={"reason": "a test"}))
+    ok(admin.post(f"/hosts/{idle}/cache/quota/", json={"quota_mib": 100_000}))
     window = {"reason": "a test", "until": "2099-01-01T00:00:00Z"}
     ok(admin.post(f"/hosts/{idle}/maintain/", json=window))
     (hold,) = [
@@ -194,8 +202,15 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "hosts.enable": hosts[:1],
         "hosts.uncordon": hosts[:1],
         "images.revoke": [image],
-        "images.taint": [tainted],
-        "images.untaint": [tainted],
+        "images.unrevoke": [image, revoked],
+        "images.remove": [removed],
+        "images.verify": [stored],
+        **{f"images.{verb}": [tainted] for verb in ("taint", "untaint", "update")},
+        "sources.delete": [empty_source],
+        **{f"sources.{verb}": [packs] for verb in ("import", "push", "update")},
+        "sources.browse": [peer],
+        "hosts.cache.quota": hosts,
+        "hosts.cache.collect": [idle],
         "templates.revoke": [template],
         "grants.revoke": grants,
         "tokens.revoke": tokens,
@@ -210,6 +225,23 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         **{f"vms.{verb}": ids for verb, ids in vms.items()},
         **dict.fromkeys(("vms.extend", "vms.heartbeat", "vms.hold", "vms.release"), vms["execute"]),
     }
+
+
+def _store(team: Team) -> tuple[str, str]:
+    """Import an image from a storage; return the source and the image."""
+    folder = team.product.folder / "catalogs/packs"
+    (folder / "alpine").mkdir(parents=True)
+    (folder / "alpine/alpine.pdpack").write_bytes(b"a pack")
+    meta = {"catalog_id": "ALPINE", "version": "3", "architecture": "arm64", "type": "pvm"}
+    meta["pack_path"] = "alpine.pdpack"
+    (folder / "alpine/alpine.meta").write_text(json.dumps(meta))
+    connection = f"provider=local-storage;catalog_path={folder}"
+    body = {"name": "packs", "connection": connection}
+    source = ok(team.admin.post("/sources/", json=body))["id"]
+    ok(team.admin.post(f"/sources/{source}/import/", json={}))
+    _settle(team)
+    (image,) = ok(team.admin.get("/images/", params={"source": source}))["results"]
+    return source, image["id"]
 
 
 def _settle(team: Team) -> None:

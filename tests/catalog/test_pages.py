@@ -203,7 +203,7 @@ def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, aud
     assert chosen["Location"] == url("push-from", host)
     assert "golden" in text(client.get(url("push-from", host)))
     wish = {"source": str(shelf.source.pk), "vm": "{1}", "catalog_id": "ubuntu", "version": "1"}
-    wish |= {"minimum_cpus": 0, "minimum_memory_mib": 0, "minimum_disk_gib": 0, "compress": "on"}
+    wish |= dict.fromkeys(("minimum_cpus", "minimum_memory_mib", "minimum_disk_gib"), "0")
     assert client.post(url("push-from", host), wish).status_code == 303
     assert Job.objects.get(kind="image.push").payload["vm"] == "golden"
     matrix = text(client.get(url("readiness")))

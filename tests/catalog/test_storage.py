@@ -140,6 +140,7 @@ def test_settings_that_cannot_work() -> None:
         "provider=minio;bucket=b;access_key=a;secret_key=s",
         "provider=aws-s3;bucket=b",
         "provider=aws-s3;access_key=a;secret_key=s",
+        "provider=aws-s3;bucket=b;use_environment_authentication=true",
         "provider=azure-storage-account;container_name=c",
         "provider=artifactory;url=https://a.example",
         "provider=local-storage",

@@ -38,6 +38,7 @@ DEAD_HOST = "http://127.0.0.1:1"
 INSTANT = (
     *("cordon", "uncordon", "enable", "disable", "drain", "undrain", "maintain", "holds.end"),
     *("extend", "heartbeat", "hold", "release", "taint", "untaint", "revoke"),
+    *("unrevoke", "remove", "cache.quota"),
 )
 REFERENCES = {
     "template": "templates",
@@ -135,6 +136,12 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "tokens" and "scopes" in body:
         aimed |= {"networks": ["10.0.0.0/8"]} if "networks" in body else {}
         aimed |= {"expires_at": None} if "expires_at" in body else {}
+    if noun == "sources":
+        aimed |= {"connection": "host=http://127.0.0.1:1"} if "connection" in aimed else {}
+        if "vm" in body:
+            idle = KNOWN["ids"]["hosts.drain"][0]
+            aimed = {"host": idle, "vm": f"foreign-{chance % 30}", "version": f"{chance}"}
+            aimed["catalog_id"] = "fresh"
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}

@@ -11,7 +11,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from catalog import caching, collecting, going, images
+from catalog import caching, collecting, going, images, sources
 from catalog.models import HostImage
 from hosts import inventory
 from hosts.models import HostCapacity
@@ -22,6 +22,8 @@ from tests.api.conftest import Api, is_problem, make_token
 from tests.vms.conftest import reread
 from vms import adoption, ending, grants, placement, templates
 from vms.models import VirtualMachine
+from vms.placement.rules import reject
+from vms.placement.views import host_views, wish_of
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -420,3 +422,30 @@ def test_no_copy_is_marked_that_a_create_was_sent_for(
         ending.request_delete(pool.alice, reread(vm))
         worker.until(lambda vm=vm: reread(vm).is_final)  # type: ignore[misc]
     assert (False, True) in outcomes or (True, False) in outcomes
+
+
+def test_an_image_says_what_a_host_must_have_and_its_source_may_be_off(
+    pool: Pool, worker: Worker
+) -> None:
+    assert pool.image
+    images.change(pool.alice, pool.image, minimum_cpus=64)
+    vm = pool.ask(name="large")
+    worker.round()
+    assert "wants a host with 64 CPUs" in rejection_of(vm, pool.hosts[0])
+    images.change(pool.alice, pool.image, minimum_cpus=2)
+    sources.change_source(pool.alice, pool.image.source, active=False)
+    worker.round()
+    assert reread(vm).state == "cancelled"  # as when its image had been tainted
+    with pytest.raises(Forbidden):
+        pool.ask(name="another")
+    sources.change_source(pool.alice, pool.image.source, active=True)
+    again = pool.ask(name="again")
+    worker.finish(again.create_job)  # type: ignore[arg-type]
+    assert reread(again).state == "running"
+
+
+def rejection_of(vm: VirtualMachine, host: Host) -> str:
+    """Return why `host` does not take `vm` now."""
+    view = host_views(host_id=host.pk)[0]
+    rejection = reject(wish_of(vm), view)
+    return rejection.detail if rejection else ""

@@ -30,6 +30,7 @@ class ImageView:
     architecture: str
     macos: bool
     pack_size_mib: int | None
+    minimum: Mapping[str, int] = field(default_factory=dict)  # what a host must have for it
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,12 @@ def _clone_source(wish: Wish, host: HostView) -> str:
     return ""
 
 
+def _requirements(wish: Wish, host: HostView) -> str:
+    image = wish.image_on(host)
+    minimum = image.minimum if image else {}
+    return _lacking(minimum, host.total, "its image wants a host with {needs} {what}")
+
+
 def _large_enough(wish: Wish, host: HostView) -> str:
     return _lacking(needs(wish, host), host.total, "it has only {has} {what} for VMs")
 
@@ -172,6 +179,7 @@ EVER: dict[str, Callable[[Wish, HostView], str]] = {
     "architecture": _architecture,
     "tags": _tags,
     "clone_source": _clone_source,
+    "requirements": _requirements,
     "size": _large_enough,
 }
 NOW: dict[str, Callable[[Wish, HostView], str]] = {

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from django.conf import settings
-from django.db.models import Count, Sum
+from django.db.models import Count, Prefetch, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Role
-from catalog.models import HostImage
+from catalog.models import HostImage, Image
 from hosts.capacity import Size
 from hosts.models import RESOURCES, Health, Host, HostCapacity, HostHold, HostVM
 from vms import quarantine
@@ -109,7 +109,7 @@ def wish_of(vm: VirtualMachine) -> Wish:
     usable = [
         image
         for image in template.images.all()
-        if image.revoked_at is None and image.tainted_at is None
+        if image.revoked_at is None and image.tainted_at is None and image.removed_at is None
     ]
     return Wish(
         size=Size(vm.cpus, vm.memory_mib, vm.disk_gib),
@@ -120,6 +120,11 @@ def wish_of(vm: VirtualMachine) -> Wish:
                 architecture=image.architecture,
                 macos=image.type == image.Type.MACVM,
                 pack_size_mib=image.pack_size_mib,
+                minimum={
+                    "cpus": image.minimum_cpus,
+                    "memory_mib": image.minimum_memory_mib,
+                    "disk_gib": image.minimum_disk_gib,
+                },
             )
             for image in ([] if vm.clone_of else usable)
         },
@@ -170,7 +175,9 @@ def line_up(limit: int) -> tuple[list[VirtualMachine], bool]:
     found = (
         VirtualMachine.objects.pending()
         .select_related("template", "requested_by", "grant", "create_job")
-        .prefetch_related("template__images", "placements")
+        .prefetch_related(
+            Prefetch("template__images", Image.objects.filter(source__active=True)), "placements"
+        )
         .in_bulk(order)
     )
     return [found[pk] for pk in order if pk in found], len(order) < len(waiting)

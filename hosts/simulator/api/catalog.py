@@ -15,6 +15,12 @@ from hosts.simulator.world import Job
 _KEPT = ("description", "tags", "required_roles", "required_claims", "minimum_requirements")
 
 
+@route("GET", "catalog", "catalog_list")
+async def catalog_list(request: Request) -> Answer:
+    """List the manifests of the host's own catalog, which has none."""
+    return Answer(200, [])
+
+
 @route("POST", "catalog/push", "push", users_only=True)
 async def push(request: Request) -> Answer:
     """Push and answer when it is done."""
