@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from catalog import handing, images, importing
-from catalog.manifests import ARCHITECTURES, BadManifest, from_values
+from catalog.manifests import BadManifest, from_values
 from catalog.models import CatalogSource, Image
 from catalog.remotes import browse
 from compat.catalog import shown
@@ -20,6 +20,7 @@ from compat.catalog.sources import find_manager, storage_of_body
 from compat.wire.answers import answer, empty
 from compat.wire.endpoints import Endpoint
 from compat.wire.errors import NotOffered
+from compat.wire.words import architecture_of
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
 from vms.models import Template
 
@@ -63,12 +64,11 @@ class CatalogEndpoint(Endpoint):
 
     def named(self) -> list[Image]:
         """Return the images that the path names, perhaps none, the newest first."""
-        architecture = self.kwargs.get("architecture", "")
         return list(
             self.rows().named(
                 self.kwargs.get("catalog", ""),
                 self.kwargs.get("version", ""),
-                ARCHITECTURES.get(architecture.lower(), architecture),
+                architecture_of(self.kwargs.get("architecture", "")),
             )
         )
 
@@ -130,9 +130,9 @@ class One(Named):
         if source is None:
             return answer(shown.manifest_out(self.actor, self.image()))
         wanted = {"catalog_id": kwargs["catalog"], "version": kwargs["version"]}
-        asked = kwargs["architecture"].lower()
+        asked = architecture_of(kwargs["architecture"])
         for manifest in browse(self.actor, source, **wanted):
-            if manifest.architecture == ARCHITECTURES.get(asked, asked):
+            if manifest.architecture == asked:
                 return answer(shown.offered_out(manifest))
         raise NotFound("Catalog manifest not found")
 
@@ -145,12 +145,11 @@ class Download(CatalogEndpoint):
     def get(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
         ticket = request.headers.get("X-Api-Key", "")
         if handing.is_ticket(ticket) and "manager" not in kwargs:
-            architecture = kwargs["architecture"]
             values = handing.redeem(
                 ticket,
                 catalog_id=kwargs["catalog"],
                 version=kwargs["version"],
-                architecture=ARCHITECTURES.get(architecture.lower(), architecture),
+                architecture=architecture_of(kwargs["architecture"]),
             )
             return answer(values)
         self.authenticate()

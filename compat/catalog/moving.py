@@ -8,7 +8,6 @@ from django.conf import settings
 from django.urls import reverse
 
 from catalog import pushing, sources
-from catalog.manifests import ARCHITECTURES
 from catalog.models import LATEST, Image
 from compat.catalog.images import READ_ALONE, CatalogEndpoint
 from compat.catalog.shown import manifest_out
@@ -19,6 +18,7 @@ from compat.wire.answers import answer
 from compat.wire.bodies import Body
 from compat.wire.endpoints import Endpoint
 from compat.wire.errors import NotOffered
+from compat.wire.words import architecture_of
 from hosts.models import Host, HostVM
 from jobs.models import Job
 from orchestrator.api.references import lookup
@@ -74,13 +74,12 @@ class Import(CatalogEndpoint):
     def put(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
         self.actor.require("images.manage")
         body = self.body
-        asked = body.text("architecture", needed=True)
         job = sources.request_import(
             self.actor,
             self.manager() or storage_of_body(self.actor, body),
             catalog_id=body.text("catalog_id", needed=True),
             version=body.text("version", needed=True),
-            architecture=ARCHITECTURES.get(asked.lower(), asked),
+            architecture=architecture_of(body.text("architecture", needed=True)),
         )
         return held(self.actor, job, "import")
 

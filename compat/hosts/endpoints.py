@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 
 from catalog import caching
+from compat.catalog.shown import cached_out
 from compat.hosts import shown
 from compat.machines import finding
 from compat.machines.shown import foreign_record
@@ -189,7 +190,7 @@ class HostCache(Endpoint):
     def get(self, request: HttpRequest, host: str) -> HttpResponse:
         found = finding.host_named(self.actor, host)
         self.actor.require("images.view")
-        return answer(shown.cache_record(found.cached_images.order_by("catalog_id", "version")))
+        return answer(cached_out(found.cached_images.order_by("catalog_id", "version")))
 
     def delete(
         self, request: HttpRequest, host: str, catalog: str = "", version: str = ""

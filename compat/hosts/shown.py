@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from compat.config import MODULES, resources
-from compat.wire.answers import compact, rfc3339
+from compat.wire.answers import compact
 from hosts.models import RESOURCES, Health, HostHold
 from hosts.totals import PARTS, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from catalog.models import HostImage
     from hosts.models import Host
 
 
@@ -83,28 +80,4 @@ def hardware_record(host: Host) -> dict[str, Any]:
         "is_log_streaming_enabled": True,
         **resources(amounts(host), "disk_count"),
         "enabled_modules": [name for name in MODULES if name in ("api", "host", "cache")],
-    }
-
-
-def cache_record(images: Iterable[HostImage]) -> dict[str, Any]:
-    """Return what is cached. Sizes in MB."""
-    rows = list(images)
-    return {
-        "total_size": sum(row.size_mib for row in rows),
-        "manifests": [
-            compact(
-                {
-                    "name": f"{row.catalog_id.lower()}-{row.architecture}-{row.version}",
-                    "catalog_id": row.catalog_id,
-                    "version": row.version,
-                    "architecture": row.architecture,
-                    "cache_type": row.type,
-                    "cache_size": row.size_mib,
-                    "cache_date": rfc3339(row.cached_at),
-                    "cache_last_used": rfc3339(row.last_used_at),
-                }
-            )
-            for row in rows
-        ],
-        "cache_config": {"enabled": True},
     }

@@ -14,6 +14,7 @@ from compat.machines.holding import held
 from compat.wire.answers import answer
 from compat.wire.endpoints import Endpoint
 from compat.wire.errors import NotOffered
+from compat.wire.words import architecture_of
 from jobs import queueing
 from orchestrator.refusals import Invalid, NotFound
 from vms import requests
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from vms.models import VirtualMachine
 
 LATEST = "latest"
-ARCHITECTURES = {"x64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm": "arm64"}
 _NOT_OFFERED = (
     "Machines are made from images of the catalog here, not with Packer or Vagrant: send a "
     "catalog_manifest."
@@ -50,8 +50,7 @@ def request_machine(
     manifest = body.inner("catalog_manifest")
     if not manifest:
         raise Invalid("Invalid request body: catalog_manifest cannot be empty")
-    asked = (body.text("architecture") or manifest.text("architecture")).lower()
-    architecture = ARCHITECTURES.get(asked, asked)
+    architecture = architecture_of(body.text("architecture") or manifest.text("architecture"))
     template = template_of(
         actor,
         manifest.text("catalog_id", needed=True),

@@ -1,0 +1,12 @@
+"""Words of clients that mean one of ours."""
+
+from __future__ import annotations
+
+# The GitHub Action sends node's word on PCs.
+_ARCHITECTURES = {"x64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm": "arm64"}
+
+
+def architecture_of(text: str) -> str:
+    """Return the architecture that `text` means; an unknown word stays as it is."""
+    word = text.strip().lower()
+    return _ARCHITECTURES.get(word, word)
