@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import transaction
 
+from catalog import manifests
 from catalog.models import Image
 from compat.jobs import shown_job
 from compat.machines import finding
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from vms.models import VirtualMachine
 
 LATEST = "latest"
-ARCHITECTURES = {"x64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm": "arm64"}
+ARCHITECTURES = {**manifests.ARCHITECTURES, "x64": "x86_64", "arm": "arm64"}
 _NOT_OFFERED = (
     "Machines are made from images of the catalog here, not with Packer or Vagrant: send a "
     "catalog_manifest."
