@@ -56,11 +56,14 @@ def refuse_rules(body: Body) -> None:
 class HostList(Endpoint):
     """GET; POST adds a host, also by a host itself with its enrolment token."""
 
-    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        super().setup(request, *args, **kwargs)
-        self.token = request.headers.get("X-Enrollment-Token", "")
-        if self.token and request.method == "POST":
-            self.public = ("post",)  # type: ignore[misc]
+    @property
+    def token(self) -> str:
+        return self.request.headers.get("X-Enrollment-Token", "")
+
+    def authenticate(self) -> None:
+        """Find out who asks; an enrolment token is enough to enrol, and for nothing else."""
+        if self.request.method != "POST" or not self.token:
+            super().authenticate()
 
     def get(self, request: HttpRequest) -> HttpResponse:
         rows = Host.objects.visible_to(self.actor).for_page().defer("password", "api_key")

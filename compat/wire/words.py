@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from catalog.manifests import ARCHITECTURES
+
 # The GitHub Action sends node's word on PCs.
-_ARCHITECTURES = {"x64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm": "arm64"}
+_ARCHITECTURES = {**ARCHITECTURES, "x64": "x86_64", "arm": "arm64"}
 
 
 def architecture_of(text: str) -> str:

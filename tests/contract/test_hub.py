@@ -137,7 +137,7 @@ def test_who_may_not_connect(site: Site) -> None:
     log = f"{base}/api/v1/orchestrator/hosts/{site.hosts['mac-1']}/logs/stream"
     with pytest.raises(InvalidStatus), connect(f"{log}?authorization={token}"):
         pass
-    bearer = {"Authorization": f"Bearer {site.log_in('admin')}"}  # as VS Code sends it
+    bearer = {"Authorization": f"Bearer {site.log_in('root')}"}  # as VS Code sends it
     with connect(log, additional_headers=bearer) as lines:
         assert "/api/" in lines.recv(timeout=15)
 
