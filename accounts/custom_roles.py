@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from accounts import revocation
 from accounts.audit import audit
+from accounts.escalation import refuse_giving
 from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS
 from accounts.users import HEAVIEST, askers, revoke_lost_use
@@ -40,6 +41,7 @@ def create_role(
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_giving(actor, codes)
         _refuse_taken(name)
         try:
             with transaction.atomic():
@@ -87,7 +89,9 @@ def change_role(
             locked.group.name = name
             locked.group.save(update_fields=["name"])
         if permissions is not None:
-            locked.permissions = _checked_codes(permissions)
+            codes = _checked_codes(permissions)
+            refuse_giving(actor, set(codes) - set(locked.permissions))
+            locked.permissions = codes
             locked.save(update_fields=["permissions"])
         hits = revoke_lost_use(actor, able, running_vms)
         audit(

@@ -31,9 +31,9 @@ class User(AbstractUser):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PERSON)
-    description = models.CharField(max_length=200, blank=True, default="")
     # Part of what a session is valid for: one more ends all that began before.
     session_epoch = models.PositiveIntegerField(default=0)
+    description = models.CharField(max_length=200, blank=True, default="")
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -163,6 +163,8 @@ class ApiToken(BaseModel):
     name = models.CharField(max_length=100)
     public_id = models.CharField(max_length=16, unique=True)
     digest = models.CharField(max_length=64)
+    # Chosen by the maker of a key pair (`accounts.key_pairs`); other tokens have none.
+    key = models.CharField(max_length=100, null=True)  # noqa: DJ001 - many have none, each is unique
     scopes = models.JSONField(default=list)
     # Ids of the templates it may use; null means no narrowing. Templates live in a higher room.
     templates = models.JSONField(null=True, default=None)
@@ -188,13 +190,20 @@ class ApiToken(BaseModel):
     objects = ApiTokenQuerySet.as_manager()
     used_id = ""  # the `public_id` of the secret that authenticated this request
 
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(revoked_at=None), name="token_key_unique"
+            )
+        ]
+
     def __str__(self) -> str:
         return self.name
 
     @property
     def prefix(self) -> str:
         """What may be shown of the token, to tell it from others."""
-        return f"orc_{self.public_id}"
+        return self.key or f"orc_{self.public_id}"
 
     @property
     def previous_prefix(self) -> str:
@@ -212,6 +221,29 @@ class ApiToken(BaseModel):
         if public_id == self.public_id:
             return True
         return self.has_previous and public_id == self.previous_public_id
+
+
+class Preference(BaseModel):
+    """How an account likes a client's pages, by a slug that the client chooses. Decides nothing."""
+
+    class Kind(models.TextChoices):
+        STRING = "string"
+        BOOL = "bool"
+        INT = "int"
+        JSON = "json"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="preferences")
+    slug = models.CharField(max_length=100)
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=6, choices=Kind.choices)
+    value = models.TextField(blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "slug"], name="preference_unique")]
+
+    def __str__(self) -> str:
+        return self.slug
 
 
 class AuditQuerySet(models.QuerySet["AuditEvent"]):

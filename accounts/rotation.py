@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from accounts import restrictions
 from accounts.audit import audit
+from accounts.escalation import refuse_acting_as
 from accounts.models import ApiToken
 from accounts.tokens import announce, new_secret, require_manage
 from orchestrator.db.clock import from_now
@@ -34,6 +35,9 @@ def rotate_token(
     overlap of an earlier rotation has not.
     """
     require_manage(actor, token)
+    refuse_acting_as(actor, token.user)
+    if token.key:
+        raise Conflict("A key pair has the secret that its maker chose. Make a new one.")
     if not 0 <= overlap_seconds <= LONGEST_OVERLAP_SECONDS:
         raise Invalid.field("overlap_seconds", f"Give 0 to {LONGEST_OVERLAP_SECONDS} seconds.")
     public_id, digest, clear_text = new_secret()

@@ -15,6 +15,7 @@ from django.utils.crypto import salted_hmac
 
 from accounts import restrictions, revocation
 from accounts.audit import audit, changed
+from accounts.escalation import refuse_acting_as
 from accounts.models import ApiToken, ApiTokenQuerySet, User
 from accounts.permissions import SCOPES
 from events.publishing import publish
@@ -77,6 +78,7 @@ def create_token(
         actor.take()
         if owner.pk != actor.user_id:
             actor.require("accounts.manage")
+            refuse_acting_as(actor, owner)
         token = ApiToken.objects.create(
             user=owner,
             name=name,

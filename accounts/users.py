@@ -10,10 +10,11 @@ from django.db import transaction
 
 from accounts import revocation
 from accounts.audit import audit, changed
+from accounts.escalation import refuse_giving_roles
 from accounts.models import ProvidedRole, Role, User
 from events.publishing import publish
 from orchestrator.db.locks import go_first
-from orchestrator.refusals import Conflict, Invalid
+from orchestrator.refusals import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,7 @@ def create_user(
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_giving_roles(actor, roles)
         user.save(force_insert=True)
         user.groups.set([role.group_id for role in roles])
         audit(
@@ -97,6 +99,7 @@ def set_roles(
         after = {role.group_id: role for role in roles}
         if before.keys() == after.keys():
             return
+        refuse_giving_roles(actor, (role for pk, role in after.items() if pk not in before))
         locked.groups.set(after)
         ProvidedRole.objects.filter(user=locked).exclude(role__group__in=after).delete()
         if any(role.name == ADMINISTRATOR for pk, role in before.items() if pk not in after):
@@ -123,6 +126,31 @@ def set_roles(
             | ({"source": source} if source else {}),
         )
         publish("user.changed", f"user:{user.pk}", permission="accounts.view", owner_id=user.pk)
+
+
+def add_role(actor: Actor, user: User, role: Role) -> None:
+    """Give `user` one role more. Refusals as for `set_roles`."""
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        held = _held_roles(user)
+        if role not in held:
+            set_roles(actor, user, [*held, role])
+
+
+def remove_role(actor: Actor, user: User, role: Role) -> None:
+    """Take one role from `user`. Refusals as for `set_roles`; `NotFound` when it has it not."""
+    actor.require("accounts.manage")
+    with transaction.atomic():
+        held = _held_roles(user)
+        if role not in held:
+            raise NotFound(f"{user.username} does not have the role {role.name}.")
+        set_roles(actor, user, [one for one in held if one != role])
+
+
+def _held_roles(user: User) -> list[Role]:
+    """Return the account's roles, which stay so until the transaction ends."""
+    User.objects.select_for_update().get(pk=user.pk)
+    return list(Role.objects.of(user.pk).select_related("group"))
 
 
 def askers(users: Sequence[User]) -> set[UUID]:

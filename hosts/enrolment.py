@@ -26,10 +26,13 @@ from orchestrator.db.locks import take
 from orchestrator.refusals import Invalid, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from accounts.actors import Actor
     from hosts.drivers.base import Hardware, Inventory
+
+    Burns = Callable[[Host], None]
 
 NAME_LENGTH = 100
 TAG_LENGTH = 50
@@ -173,12 +176,14 @@ def enrol(
     tls_fingerprint: str = "",
     allow_known_machine: bool = False,
     found: Found | None = None,
+    burns: Burns | None = None,
 ) -> Host:
     """Add a host to the pool, with its first inventory, so that it takes VMs at once.
 
-    Raises `Forbidden` without `hosts.manage`, `Invalid` for bad values, for everything that
-    `try_connection` refuses, and when the machine is enrolled already: under this URL
-    (`host_enrolled`), or under another (`host_known_machine`) unless that is allowed.
+    `burns` is called in the transaction, and may refuse. Raises `Forbidden` without `hosts.manage`,
+    `Invalid` for bad values, for everything that `try_connection` refuses, and when the machine is
+    enrolled already: under this URL (`host_enrolled`), or under another (`host_known_machine`)
+    unless that is allowed.
     """
     actor.require("hosts.manage")
     name, tags = checked_name(name), checked_tags(tags)
@@ -204,6 +209,8 @@ def enrol(
             actor.take()
             actor.require("hosts.manage")  # the host took its time: the right may be gone
             host.save(force_insert=True)
+            if burns:
+                burns(host)
             _store_first_sight(host, found)
             _tell_enrolled(actor, host)
     except IntegrityError:

@@ -36,19 +36,20 @@ def logs(actor: Actor, host: Host, lines: int = LINES) -> tuple[str, ...]:
     actor.require("hosts.logs")
     if not 1 <= lines <= MAXIMUM_LINES:
         raise Invalid.field("lines", f"Ask for 1 to {MAXIMUM_LINES} lines.")
-    with _asking(host) as driver:
+    with asking(host) as driver:
         return driver.logs(lines)
 
 
 def reverse_proxy(actor: Actor, host: Host) -> ReverseProxy | None:
     """Return what the host's reverse proxy does, or None when it has none. Raises as `logs`."""
     actor.require("hosts.view")
-    with _asking(host) as driver:
+    with asking(host) as driver:
         return driver.reverse_proxy()
 
 
 @contextmanager
-def _asking(host: Host) -> Iterator[Driver]:
+def asking(host: Host) -> Iterator[Driver]:
+    """Open the host's driver for calls of this request. Raises `Conflict`, as for its troubles."""
     if host.status.health == Health.UNREACHABLE:
         raise Conflict(f"{host.name} does not answer: {host.status.reason}", code="host_away")
     if not _places.acquire(blocking=False):

@@ -116,6 +116,49 @@ class Host(BaseModel):
         return f"host:{self.pk}"
 
 
+class EnrolmentTokenQuerySet(models.QuerySet["EnrolmentToken"]):
+    def live(self) -> EnrolmentTokenQuerySet:
+        """Return tokens that enrol a host still, by the database's clock."""
+        return self.filter(used_at=None, revoked_at=None, expires_at__gt=Now())
+
+    def visible_to(self, actor: Actor) -> EnrolmentTokenQuerySet:
+        return self.all() if actor.can("hosts.manage") else self.none()
+
+
+class EnrolmentToken(BaseModel):
+    """Lets one host of a given name enrol itself, once, by the right of the account that made it.
+
+    Only a digest is kept. What revokes that account, or the API token that it used, ends this too.
+    """
+
+    host_name = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
+    api_token = models.ForeignKey(
+        "accounts.ApiToken", on_delete=models.CASCADE, null=True, related_name="+"
+    )
+    used_at = models.DateTimeField(null=True)
+    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="+")
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = EnrolmentTokenQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.host_name
+
+    @property
+    def state(self) -> str:
+        """Return live, used, revoked or expired."""
+        if self.used_at:
+            return "used"
+        if self.revoked_at:
+            return "revoked"
+        return "live" if self.expires_at > timezone.now() else "expired"
+
+
 class HostHoldQuerySet(models.QuerySet["HostHold"]):
     def live(self) -> HostHoldQuerySet:
         """Return holds that are in force now, by the database's clock."""

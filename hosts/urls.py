@@ -2,12 +2,21 @@ from __future__ import annotations
 
 from django.urls import path
 
-from hosts import views
+from hosts import enrolment_token_views, views
 
 app_name = "hosts"
 urlpatterns = [
     path("hosts/", views.host_list, name="list"),
     path("hosts/new/", views.new, name="new"),
+    path("hosts/enrolment-tokens/", enrolment_token_views.token_list, name="enrolment-tokens"),
+    path(
+        "hosts/enrolment-tokens/new/", enrolment_token_views.new_token, name="new-enrolment-token"
+    ),
+    path(
+        "hosts/enrolment-tokens/<uuid:id>/revoke/",
+        enrolment_token_views.revoke_token,
+        name="revoke-enrolment-token",
+    ),
     path("hosts/<uuid:id>/", views.detail, name="detail"),
     path("hosts/<uuid:id>/edit/", views.edit, name="edit"),
     path("hosts/<uuid:id>/connection/", views.connection, name="connection"),

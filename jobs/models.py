@@ -114,6 +114,9 @@ class Job(BaseModel):
     )
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="children")
     request_id = models.CharField(max_length=64, default="", blank=True)
+    # What another server that asked for it calls it. Told back to that account; never ours.
+    external_id = models.CharField(max_length=64, default="", blank=True)
+    dismissed_at = models.DateTimeField(null=True)  # off the list of the compatible API
     finished_at = models.DateTimeField(null=True)
 
     objects = JobQuerySet.as_manager()
@@ -130,6 +133,7 @@ class Job(BaseModel):
             ),
             models.Index(fields=["subject", "-id"], name="job_subject"),
             models.Index(fields=["actor", "-id"], name="job_actor"),
+            models.Index(fields=["external_id"], name="job_external", condition=~Q(external_id="")),
         ]
         constraints = [
             models.UniqueConstraint(

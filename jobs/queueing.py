@@ -13,7 +13,7 @@ from events.publishing import event_of, publish_all
 from jobs import bell
 from jobs.handlers import handler_of
 from jobs.models import Job
-from orchestrator.refusals import Conflict
+from orchestrator.refusals import Conflict, Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -84,6 +84,14 @@ def proceed(job: Job, step: str, *, lane: str = "") -> bool:
     if woken:
         bell.ring(job.pk, queue)
     return bool(woken)
+
+
+def note_external_id(job: Job, text: str) -> None:
+    """Keep what another server, which asked for `job`, calls it. Raises `Invalid`."""
+    if len(text) > 64 or not text.isascii() or not text.isprintable():
+        raise Invalid("An external id of a job has at most 64 visible ASCII characters.")
+    Job.objects.filter(pk=job.pk).update(external_id=text)
+    job.external_id = text
 
 
 def hurry(subjects: Collection[str]) -> int:

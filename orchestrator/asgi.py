@@ -21,6 +21,9 @@ from orchestrator.web import bodies
 from orchestrator.web.wire import Receive, Scope, Send, header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from compat.events.hub import EventsHub
     from events.stream import StreamFront
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
@@ -32,13 +35,25 @@ EVENT_STREAM = "text/event-stream"
 class Front:
     """Sends each connection where it belongs, and ends what is held when the process is to stop."""
 
-    def __init__(self, rates: Rates, waiting: WaitingFront, streams: StreamFront, hub: Any) -> None:
+    def __init__(
+        self,
+        rates: Rates,
+        waiting: WaitingFront,
+        streams: StreamFront,
+        sockets: EventsHub,
+        in_form: Callable[[Scope, Send], Send],
+        hub: Any,
+    ) -> None:
         self.rates = rates
         self.waiting = waiting
         self.streams = streams
+        self.sockets = sockets
+        self.in_form = in_form
         self.hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = self.in_form(scope, send)
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif not await self.rates.admits(scope, send):
@@ -48,8 +63,7 @@ class Front:
             if admitted := await bodies.admit(scope, receive, send):
                 await self._route(scope)(scope, admitted, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+            await self.sockets(scope, receive, send)
 
     def _route(self, scope: Scope) -> App:
         path = scope["path"].removesuffix("/")
@@ -73,6 +87,7 @@ class Front:
     def _close(self) -> None:
         self.waiting.closing.set()
         self.streams.closing.set()
+        self.sockets.closing.set()
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let go of everybody at the stop signal. The server tells only when all have left."""
@@ -108,6 +123,8 @@ def make_application() -> Front:
     django.setup()
     # Only now may models be imported.
     from accounts.viewers import Viewers
+    from compat.events.hub import EventsHub
+    from compat.wire.front import in_form
     from events.stream import StreamFront
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
@@ -118,8 +135,14 @@ def make_application() -> Front:
     # Its annotations name every kind of message that there is; ours do not.
     pages = cast("App", WSGIMiddleware(cast("Any", wsgi), workers=settings.WEB_THREADS))
     streams = StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS)
-    waiting = WaitingFront(pages, hub, settings.WEB_MAX_HELD, streams.caller)
-    return Front(Rates(), waiting, streams, hub)
+    return Front(
+        Rates(),
+        WaitingFront(pages, hub, settings.WEB_MAX_HELD, streams.caller),
+        streams,
+        EventsHub(hub, settings.WEB_MAX_STREAMS),
+        in_form,
+        hub,
+    )
 
 
 application = make_application()

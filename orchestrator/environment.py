@@ -108,6 +108,17 @@ class Env(FileAwareEnv):
                 )
         return named
 
+    def origins(self, name: str, default: list[str]) -> list[str]:
+        """Return origins of web pages (scheme, host and port), or `*` for all."""
+        values: list[str] = self.list(name, default)
+        for value in values:
+            parts = urlsplit(value)
+            if value != "*" and value != f"{parts.scheme}://{parts.netloc}":
+                raise ImproperlyConfigured(
+                    f"{name} must list origins such as https://console.example:8443, or *."
+                )
+        return values
+
     def folder(self, name: str, default: Path) -> Path:
         """Return a folder that can be written to; made for its owner alone if it is not there."""
         path: Path = self.path(name, default)

@@ -49,6 +49,8 @@ try:
     WEB_THREADS: int = env.positive("WEB_THREADS", 8)
     WEB_MAX_HELD: int = env.positive("WEB_MAX_HELD", 500)
     WEB_MAX_STREAMS: int = env.positive("WEB_MAX_STREAMS", 1000)
+    # Origins whose pages may call the compatible API, such as the Parallels console's.
+    COMPAT_CORS_ORIGINS: list[str] = env.origins("COMPAT_CORS_ORIGINS", [])
     WEB_MAX_BODY_BYTES: int = env.positive("WEB_MAX_BODY_BYTES", 2_621_440)
     WEB_MAX_UPLOAD_BYTES: int = env.positive("WEB_MAX_UPLOAD_BYTES", 104_857_600)
     # Requests a second; bursts of ten times as many. 0: no limit.
@@ -75,6 +77,10 @@ try:
     LINK_HOURS: int = env.positive("LINK_HOURS", 24)
     EMAIL_URL: str = env.mail("EMAIL_URL", "")
     EMAIL_FROM: str = env.str("EMAIL_FROM", "orchestrator@localhost")
+    # How long clients of its synchronous calls are held. Seconds.
+    COMPAT_CREATE_SECONDS: float = env.seconds("COMPAT_CREATE_SECONDS", 3600)
+    COMPAT_QUEUE_SECONDS: float = env.seconds("COMPAT_QUEUE_SECONDS", 300)
+    COMPAT_CALL_SECONDS: float = env.seconds("COMPAT_CALL_SECONDS", 600)
 
     # Jobs. Seconds.
     JOB_LEASE_SECONDS: float = env.seconds("JOB_LEASE_SECONDS", 30)
@@ -173,10 +179,12 @@ INSTALLED_APPS = [
     "catalog",
     "vms",
     "deployments",
+    "compat",
     "orchestrator.console",
 ]
 
 MIDDLEWARE = [
+    "compat.wire.middleware.CompatMiddleware",  # before all else: it changes the path
     "django.middleware.security.SecurityMiddleware",
     "orchestrator.web.middleware.PoliciesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -18,7 +18,6 @@ import orchestrator.api.urls
 import vms.api.urls
 from accounts.signin import views as signin
 from accounts.sso import views as sso
-from catalog.download_view import download
 from orchestrator.api.pages import DocsPage
 from orchestrator.web import errors, health
 
@@ -96,16 +95,8 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("accounts/", include(allauth_urls)),
     path("api/v2/", include((api_urls, "api"))),
-    # Hosts with a ticket, in the contract's words.
-    *(
-        path(
-            f"{root}catalog/<str:catalog_id>/<str:version>/<str:architecture>/download",
-            download,
-            name=f"download-{name}",
-        )
-        for root, name in (("api/v1/", "v1"), ("api/", "alias"))
-    ),
     path("api/docs/", DocsPage.as_view(), name="api-docs"),
+    path("api/v1", include("compat.urls")),
     path("", include("accounts.urls")),
     path("", include("jobs.urls")),
     path("", include("hosts.urls")),

@@ -199,6 +199,7 @@ def pages_of(demo: Demo) -> dict[str, str]:
     demo.post("bob", f"/vms/{vm}/hold/", {"reason": "A flaky test."}, wait=5)
     chat = {"name": "chat", "url": "http://127.0.0.1:1/hook", "kinds": ["vm", "lease.ending"]}
     webhook = demo.post("admin", "/webhooks/", chat)
+    demo.post("admin", "/enrolment-tokens/", {"host_name": "mac-studio-7", "minutes": 60})
     demo.post("admin", f"/webhooks/{webhook['id']}/test/", {})
     quota = demo.post("admin", "/quotas/", {"role": "Developer", "maximum_vms": 20})
     filtered = {"verb": "vm.take_snapshot", "filter": {"template": "macos-xcode", "open": "true"}}
@@ -234,6 +235,8 @@ def pages_of(demo: Demo) -> dict[str, str]:
         "host-maintain": f"/hosts/{host}/maintain/",
         "webhook": f"/webhooks/{webhook['id']}/",
         "webhook-new": "/webhooks/new/",
+        "enrolment-tokens": "/hosts/enrolment-tokens/",
+        "enrolment-token-new": "/hosts/enrolment-tokens/new/",
         "host-logs": f"/hosts/{host}/logs/",
         "host-proxy": f"/hosts/{host}/reverse-proxy/",
         "quota": f"/quotas/{quota['id']}/edit/",

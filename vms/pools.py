@@ -155,6 +155,18 @@ def pool_for(wanted: VirtualMachine) -> WarmPool | None:
     return pool
 
 
+def _is_where_wanted(vm: VirtualMachine, wanted: VirtualMachine) -> bool:
+    host = vm.host
+    if wanted.wanted_host_id and vm.host_id != wanted.wanted_host_id:
+        return False
+    if not (wanted.wanted_architecture or wanted.wanted_tags):
+        return True
+    if host is None or wanted.wanted_architecture not in ("", host.status.architecture):
+        return False
+    tags = {tag.casefold() for tag in host.tags}
+    return not wanted.wanted_tags or not tags.isdisjoint(wanted.wanted_tags)
+
+
 def claim(actor: Actor, pool: WarmPool, wanted: VirtualMachine) -> VirtualMachine | None:
     """Give the asker a VM that is ready instead of making `wanted`; None when there is none.
 
@@ -164,7 +176,7 @@ def claim(actor: Actor, pool: WarmPool, wanted: VirtualMachine) -> VirtualMachin
     if not quotas.take(wanted) or queue.state().held_at:
         return None  # it waits in the queue, like everybody
     for vm in ready(pool)[:5]:
-        if wanted.wanted_host_id and vm.host_id != wanted.wanted_host_id:
+        if not _is_where_wanted(vm, wanted):
             continue
         if _take(vm, pool, wanted):
             WarmPool.objects.filter(pk=pool.pk).update(hits=F("hits") + 1)

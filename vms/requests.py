@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.audit import audit
+from hosts.models import Architecture
 from jobs import bell
 from jobs.queueing import enqueue
 from orchestrator.db.locks import go_in
@@ -41,6 +42,8 @@ def request_vm(
     lease_seconds: int | None = None,
     priority: int = 5,
     host: Host | None = None,
+    architecture: str = "",
+    host_tags: Sequence[str] = (),
     tags: Sequence[str] = (),
     start: bool | None = None,
     maximum_wait_seconds: int | None = None,
@@ -48,8 +51,10 @@ def request_vm(
 ) -> VirtualMachine:
     """Ask for a VM of `template`. It is `pending` until the placer finds it a host.
 
-    After `maximum_wait_seconds` in the queue (by default `QUEUE_MAXIMUM_WAIT_SECONDS`) it is given
-    up. With a `source` it is a clone of that placement's VM instead, and comes where that one is.
+    It comes only on `host`, on a host of `architecture`, on one with any of `host_tags`, where they
+    are given. After `maximum_wait_seconds` in the queue (by default `QUEUE_MAXIMUM_WAIT_SECONDS`)
+    it is given up. With a `source` it is a clone of that placement's VM instead, and comes where
+    that one is.
 
     In one transaction: the rights are taken (account, token, images, template, grant), and the VM,
     its job, event and audit are written. Raises `Invalid`, `NotFound`, `Forbidden` with a code, or
@@ -72,6 +77,9 @@ def request_vm(
         maximum_wait_seconds = longest
     elif not 1 <= maximum_wait_seconds <= longest:
         raise Invalid.field("maximum_wait_seconds", f"Give 1 to {longest} seconds.")
+    if architecture and architecture not in Architecture.values:
+        known = " or ".join(Architecture.values)
+        raise Invalid.field("architecture", f"Say {known}.")
     if host is not None and not type(host).objects.visible_to(actor).filter(pk=host.pk).exists():
         raise NotFound("There is no such host.")
     with transaction.atomic():
@@ -94,6 +102,8 @@ def request_vm(
             waits_until=timezone.now() + timedelta(seconds=maximum_wait_seconds),
             clone_of=source.host_name if source else template.clone_of,
             wanted_host=source.host if source else host,
+            wanted_architecture=architecture,
+            wanted_tags=sorted({tag.casefold() for tag in host_tags}),
             tags=list(tags),
             reason=WAITING,
         )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from hosts.api import hosts, looks
+from hosts.api import enrolment_tokens, hosts, looks
 from orchestrator.api.routing import route
 
 urlpatterns = [
+    route("enrolment-tokens/", enrolment_tokens.EnrolmentTokenList, "enrolment-tokens"),
+    route(
+        "enrolment-tokens/<uuid:id>/revoke/",
+        enrolment_tokens.EnrolmentTokenRevoke,
+        "enrolment-token-revoke",
+    ),
     route("hosts/", hosts.HostList, "hosts"),
     route("hosts/<uuid:id>/", hosts.HostItem, "host"),
     route("hosts/<uuid:id>/vms/", hosts.HostVMs, "host-vms"),

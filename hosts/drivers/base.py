@@ -6,9 +6,9 @@ seconds, moments aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .addresses import normalise_fingerprint as normalise_fingerprint
 from .addresses import normalise_url as normalise_url
@@ -193,6 +193,12 @@ class Driver(Protocol):
 
     def reverse_proxy(self) -> ReverseProxy | None:
         """What the host's reverse proxy does; None when it has none. No certificates or keys."""
+
+    def relay_reverse_proxy(self, method: str, parts: Sequence[str], body: Any = None) -> Any:
+        """Pass a call on to the host's reverse proxy, at the path of `parts` below its root.
+
+        Returns the document that it answers, of which nothing is known but that it is JSON.
+        """
 
     def inventory(self) -> Inventory:
         """Hardware, VMs and cached images."""

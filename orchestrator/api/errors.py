@@ -73,6 +73,15 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response:
     authenticated the request left `on_refusal` on it. What nobody expected is logged and told
     without any detail.
     """
+    response = problem_of(exc)
+    request = context.get("request")
+    if refuses_right(response.status_code, request.method if request else ""):
+        _tell(response.data, context)
+    return response
+
+
+def problem_of(exc: Exception) -> Response:
+    """Return the problem that `exc` is; what nobody expected is logged and told without detail."""
     response = _known(exc)
     if response is None:
         log.error("api.unexpected", exc_info=exc)
@@ -81,9 +90,6 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response:
             "Something went wrong here. The administrators find it in the log by the request id.",
             "internal_error",
         )
-    request = context.get("request")
-    if refuses_right(response.status_code, request.method if request else ""):
-        _tell(response.data, context)
     return response
 
 

@@ -42,6 +42,11 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
     The status is `degraded` when the broker, workers or beat are away: reads and requests go on.
     """
+    return _answer(look())
+
+
+def look() -> dict[str, str]:
+    """Return every part of the product with `ok`, or what is the matter with it."""
     checks: dict[str, str] = {"database": OK, "migrations": OK, "broker": OK}
     try:
         connection.ensure_connection()
@@ -56,7 +61,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
         checks["broker"] = AWAY
     if checks["database"] == checks["migrations"] == OK:
         checks |= _processes()
-    return _answer(checks)
+    return checks
 
 
 def _answer(checks: dict[str, str]) -> JsonResponse:

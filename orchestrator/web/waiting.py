@@ -1,10 +1,11 @@
 """Held calls: a client that asked to wait is kept here, in the event loop, and not in a thread.
 
 A view answers 202 and says with `hold()` what it waits for. If the request came with
-`Prefer: wait=N`, the front keeps the client's connection, waits until the job has ended, asks the
-application for the final representation as the same caller (rights are checked again), and answers
-with that. A caller whose session, token or account ends meanwhile is told so, within two seconds.
-Not ended in time, too many held, or the process ends: the 202 goes out as it is.
+`Prefer: wait=N`, or the view itself says how long, the front keeps the client's connection, waits
+until the job has ended, asks the application for the final representation as the same caller
+(rights are checked again), and answers with that. A caller whose session, token or account ends
+meanwhile is told so, within two seconds. Not ended in time, too many held, or the process ends: the
+202 goes out as it is.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import secrets
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 from uuid import UUID
 
 import structlog
+from django.utils.crypto import constant_time_compare
 
 from orchestrator.web.wire import Message, Receive, Scope, Send, answer, gone, header, in_database
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
-    from django.http import HttpResponseBase
+    from django.http import HttpRequest, HttpResponseBase
 
     from orchestrator.web.wake import Hub
     from orchestrator.web.wire import App
@@ -38,7 +41,9 @@ MAXIMUM_SECONDS = 60
 LOOK_SECONDS = 1.0
 _ACCEPTED = 202
 _PREFER = re.compile(r"""(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])""", re.IGNORECASE)
-_WAIT = re.compile(r"job=([0-9a-f-]{36}); status=(\d{3}); then=(/[^\s]*)")
+_WAIT = re.compile(r"job=([0-9a-f-]{36}); status=(\d{3})(?:; seconds=(\d{1,6}))?; then=(/[^\s]*)")
+# Marks what the front itself asks. Of this process alone: front and application share it.
+_INNER = secrets.token_hex(32)
 # What describes the first request alone, and not who asks.
 _NOT_REPEATED = (
     b"prefer",
@@ -57,13 +62,22 @@ def register(which_ended: Callable[[Collection[UUID]], set[UUID]]) -> None:
     _which_ended.append(which_ended)
 
 
-def hold(response: HttpResponseBase, job_id: UUID, then: str, status: int = 200) -> None:
+def hold(
+    response: HttpResponseBase, job_id: UUID, then: str, status: int = 200, *, seconds: int = 0
+) -> None:
     """Let a client that asked for it wait until the job `job_id` has ended.
 
     It then gets what `GET then` (a path, perhaps with a query) says to the same caller, under
-    `status`; a refusal keeps its own. Without `Prefer: wait`, the response goes out at once.
+    `status`; a refusal keeps its own. Without `Prefer: wait`, the response goes out at once, unless
+    `seconds` says how long every client of this call waits, asked or not.
     """
-    response.headers[HEADER] = f"job={job_id}; status={status}; then={then}"
+    limit = f"; seconds={seconds}" if seconds else ""
+    response.headers[HEADER] = f"job={job_id}; status={status}{limit}; then={then}"
+
+
+def is_inner(request: HttpRequest) -> bool:
+    """Return whether the front asks this, for a client whose call began a while ago."""
+    return constant_time_compare(request.headers.get(HEADER, ""), _INNER)
 
 
 def wished_seconds(headers: list[tuple[bytes, bytes]]) -> int:
@@ -172,11 +186,12 @@ class WaitingFront:
         if final is None:
             await answer(send, _ACCEPTED, first.headers, first.body)
             return
-        applied = (b"preference-applied", f"wait={first.seconds}".encode())
         # Where it is and that it was a replay were said by the first answer.
         told = [p for p in first.headers if p[0] in (b"location", b"idempotent-replayed")]
         status = first.status if final.status == 200 else final.status
-        headers = [*final.headers, applied, *(told if final.status == 200 else [])]
+        headers = [*final.headers, *(told if final.status == 200 else [])]
+        if not first.unasked:
+            headers.append((b"preference-applied", f"wait={first.seconds}".encode()))
         await answer(send, status, headers, final.body)
 
     async def _wait(self, scope: Scope, receive: Receive, first: _Outgoing) -> _Outgoing | None:
@@ -219,7 +234,8 @@ class WaitingFront:
                 (name, value)
                 for name, value in scope["headers"]
                 if name not in _NOT_REPEATED and not name.startswith((b"content-", b"if-"))
-            ],
+            ]
+            + [(_NAME, _INNER.encode())],
         }
         outgoing = _Outgoing(None, 0)
         await self.app(inner, _nothing_more(), outgoing)
@@ -253,6 +269,7 @@ class _Outgoing:
     def __init__(self, send: Send | None, seconds: int) -> None:
         self._send = send
         self.seconds = seconds
+        self.unasked = False  # the view decided that its client waits
         self.kept = send is None
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
@@ -272,8 +289,10 @@ class _Outgoing:
         pairs = list(message.get("headers", []))
         self.headers = message["headers"] = [p for p in pairs if p[0].lower() != _NAME]
         self.status = message["status"]
-        if self._send and self.seconds and self.status == _ACCEPTED:
+        if self._send and self.status == _ACCEPTED:
             found = _WAIT.fullmatch(header(pairs, _NAME))
-            if found:
+            if found and (found[3] or self.seconds):
                 self.kept = True
-                self.job_id, self.status, self.then = UUID(found[1]), int(found[2]), found[3]
+                self.unasked = bool(found[3])
+                self.seconds = int(found[3] or self.seconds)
+                self.job_id, self.status, self.then = UUID(found[1]), int(found[2]), found[4]

@@ -43,7 +43,7 @@ error-feedback.enabled = false
 NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "residues", "jobs"),
     *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas", "access-requests"),
-    "invitations",
+    *("invitations", "enrolment-tokens"),
 )
 
 
@@ -183,6 +183,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     for verb in ("cordon", "disable"):
         ok(admin.post(f"/hosts/{hosts[0]}/{verb}/", json={"reason": "a test"}))
     chat = {"url": "http://10.0.0.1/hook", "kinds": ["vm"]}
+    enrolment_tokens = [make("enrolment-tokens", host_name=f"mac-{number}") for number in range(3)]
     webhooks = [make("webhooks", name=f"chat-{number}", **chat) for number in range(3)]
     pinged = ok(admin.post(f"/webhooks/{webhooks[0]}/test/"))["id"]
     team.product.manage("shell", "-c", f"{ENDS}(pk='{pinged}').update(state='failed')")
@@ -202,6 +203,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     ]
     return {
         "webhooks.delete": webhooks[2:],
+        "enrolment-tokens.revoke": enrolment_tokens,
         "quotas.delete": quotas[1:],
         "roles.delete": roles[1:],
         "roles.update": roles[:1],

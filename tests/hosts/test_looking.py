@@ -98,7 +98,7 @@ def test_a_host_that_is_away_is_not_asked_or_says_so(
 
 
 def test_few_reads_at_once(host: Host, admin: Actor) -> None:
-    first, second = looking._asking(host), looking._asking(host)
+    first, second = looking.asking(host), looking.asking(host)
     with first, second, pytest.raises(Conflict, match="Try again"):
         looking.logs(admin, host)
     assert isinstance(looking.logs(admin, host), tuple)

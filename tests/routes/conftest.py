@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from accounts import invitations, tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images, sources
 from events.models import Delivery, Webhook
-from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
+from hosts.models import EnrolmentToken, Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
 from vms import asking, grants, quotas, requests, templates
 from vms.models import Placement, Receipt, Residue, Snapshot
@@ -109,6 +111,12 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
             ours=True,
             seen_at=vm.created_at,
         )
+        enrolment_token = EnrolmentToken.objects.create(
+            host_name=name,
+            digest=name.rjust(64, "0"),
+            expires_at=timezone.now() + timedelta(days=1),
+            created_by=owner,
+        )
         webhook = Webhook.objects.create(
             owner_id=owner.pk, name=name, url="http://10.0.0.1/", secret="whsec_", cursor=0
         )
@@ -121,6 +129,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
                 "quota": quota.pk,
                 "access_request": asked.pk,
                 "webhook": webhook.pk,
+                "enrolment_token": enrolment_token.pk,
                 "delivery": delivery.pk,
                 "user": owner.pk,
                 "template": template.pk,

@@ -33,14 +33,17 @@ COLUMNS = (
     ("administrator", "other"),
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger.
-ELSEWHERE = ("account_", "mfa_", "sso_", "usersessions_")
+# What allauth serves has a test of its own: tests/orchestrator/web asks every one as a stranger. So
+# has the compatible API, which takes no sessions: tests/contract.
+ELSEWHERE = ("account_", "mfa_", "sso_", "usersessions_", "compat:")
 # The noun that a route's id names: the first prefix of its name in this list.
 NOUNS = {
     "api:user": "user",
     "api:service-account": "service",
     "api:token": "token",
     "api:webhook": "webhook",
+    "api:enrolment-token": "enrolment_token",
+    "hosts:revoke-enrolment-token": "enrolment_token",
     "accounts:webhook": "webhook",
     "api:job": "job",
     "api:quota": "quota",
@@ -105,6 +108,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:webhooks": {"name": "new", "url": "http://10.0.0.1/"},
     # Nothing listens there: whoever may enrol is told so, with 400.
     "api:hosts": {"name": "new", "url": "http://127.0.0.1:1", "username": "u", "password": "p"},
+    "api:enrolment-tokens": {"host_name": "new"},
     "api:sources": {"name": "new", "connection": "host=http://127.0.0.1:1"},
     "api:images": {
         "source": "catalog",

@@ -133,6 +133,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "batches":
         host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
         aimed = {"verb": "host.inventory", "ids": [host]}
+    if noun == "enrolment-tokens" and "host_name" in body:
+        aimed = {"host_name": f"fresh-{chance:x}"}
     if noun == "tokens" and "scopes" in body:
         aimed |= {"networks": ["10.0.0.0/8"]} if "networks" in body else {}
         aimed |= {"expires_at": None} if "expires_at" in body else {}

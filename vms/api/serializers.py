@@ -235,6 +235,10 @@ class VMInput(Input):
         min_value=1, required=False, help_text="Given up when no host took it by then."
     )
     host = Text(max_length=100, required=False, help_text="Id or name: only on this host.")
+    architecture = serializers.ChoiceField(
+        Architecture.choices, required=False, help_text="Only on hosts of it."
+    )
+    host_tags = Texts(required=False, help_text="Only on hosts with any of these tags.")
     tags = Texts(required=False)
     start = Flag(required=False, help_text="Default: as the template says.")
 

@@ -104,6 +104,9 @@ class VirtualMachine(BaseModel):
     wanted_host = models.ForeignKey(
         Host, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
+    # Where else than its template says: on a host of this architecture, with any of these tags.
+    wanted_architecture = models.CharField(max_length=10, blank=True)
+    wanted_tags = models.JSONField(default=list)
     desired_state = models.CharField(max_length=12, default="running")
     # Life: moved by vms.lifecycle only.
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)

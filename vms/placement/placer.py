@@ -131,7 +131,8 @@ class Pass:
             return
         wish = wish_of(vm)
         until = self._gone_by(vm)
-        alike = (vm.template_id, wish.size, wish.host_id, wish.tried, until)
+        where = (wish.host_id, wish.architecture, wish.any_tags)
+        alike = (vm.template_id, wish.size, where, wish.tried, until)
         if alike not in self.waiting:
             if self._place(vm, wish, until):
                 self.placed += 1

@@ -42,6 +42,8 @@ class Wish:
     clone_of: str = ""
     macos: bool = False  # a clone of a macOS guest
     tags: frozenset[str] = frozenset()
+    any_tags: frozenset[str] = frozenset()  # one of these is enough; in lower case
+    architecture: str = ""  # of the host, when one was asked for
     host_id: UUID | None = None  # picked by a person
     tried: frozenset[UUID] = frozenset()
 
@@ -112,6 +114,8 @@ def _not_tried(wish: Wish, host: HostView) -> str:
 
 
 def _architecture(wish: Wish, host: HostView) -> str:
+    if wish.architecture and host.architecture != wish.architecture:
+        return f"it is {host.architecture or 'of unknown architecture'}, not {wish.architecture}"
     if wish.images and host.architecture not in wish.images:
         return f"it is {host.architecture or 'of unknown architecture'}, not {_or(wish.images)}"
     return ""
@@ -119,7 +123,11 @@ def _architecture(wish: Wish, host: HostView) -> str:
 
 def _tags(wish: Wish, host: HostView) -> str:
     missing = wish.tags - host.tags
-    return f"it lacks the tag {_or(sorted(missing))}" if missing else ""
+    if missing:
+        return f"it lacks the tag {_or(sorted(missing))}"
+    if wish.any_tags and wish.any_tags.isdisjoint(tag.casefold() for tag in host.tags):
+        return f"it has no tag {_or(sorted(wish.any_tags))}"
+    return ""
 
 
 def _clone_source(wish: Wish, host: HostView) -> str:

@@ -132,6 +132,8 @@ def wish_of(vm: VirtualMachine) -> Wish:
         macos=template.os == Template.OS.MACOS
         or any(image.type == image.Type.MACVM for image in usable),
         tags=frozenset(template.host_tags),
+        any_tags=frozenset(vm.wanted_tags),
+        architecture=vm.wanted_architecture,
         host_id=vm.wanted_host_id,
         tried=frozenset(placement.host_id for placement in vm.placements.all()),
     )

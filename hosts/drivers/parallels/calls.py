@@ -39,7 +39,7 @@ class Call(Generic[T]):
     path: str
     limit_seconds: float
     parse: Callable[[Any, Answer], T]
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: Any = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     changes_state: bool = False

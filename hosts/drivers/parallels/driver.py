@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection
 
@@ -147,6 +147,9 @@ class ParallelsDriver:
 
     def reverse_proxy(self) -> ReverseProxy | None:
         return self._run(self._session.reverse_proxy())
+
+    def relay_reverse_proxy(self, method: str, parts: Sequence[str], body: Any = None) -> Any:
+        return self._call(hostcalls.relay(method, parts, body, self._limits))
 
     def inventory(self) -> Inventory:
         return self._run(self._session.inventory())

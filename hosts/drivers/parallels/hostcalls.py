@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hosts.drivers.base import (
@@ -124,6 +125,24 @@ def reverse_proxy(limits: Limits) -> Call[ReverseProxy]:
 def proxy_hosts(limits: Limits) -> Call[tuple[ProxyHost, ...]]:
     path = "/reverse-proxy/hosts"
     return Call("list what its reverse proxy does", "GET", path, limits.look_seconds, _hosts)
+
+
+def relay(method: str, parts: Sequence[str], body: Any, limits: Limits) -> Call[Any]:
+    """A call of its reverse proxy as it is: what comes back is not looked into here."""
+    return Call(
+        "change its reverse proxy" if method != "GET" else "show its reverse proxy",
+        method,
+        join("reverse-proxy", *parts),
+        limits.look_seconds,
+        _document,
+        body=body,
+        changes_state=method != "GET",
+        may_be_empty=True,
+    )
+
+
+def _document(document: Any, answer: Answer) -> Any:
+    return document
 
 
 def _text(document: Any, answer: Answer) -> str:

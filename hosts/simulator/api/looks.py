@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -52,3 +53,89 @@ async def create_proxy_host(request: Request) -> Answer:
             record[name] = inner.data
     hosts.append(record)
     return Answer(201, record)
+
+
+def _proxy_host(request: Request) -> dict[str, Any]:
+    for one in request.host.proxy_hosts:
+        if request.args[0] in (one["id"], f"{one['host']}:{one['port']}"):
+            return one
+    raise RefusedError(404, f"error 404: proxy host {request.args[0]} not found")
+
+
+@route("GET", "reverse-proxy/hosts/*", "proxy_host")
+async def proxy_host(request: Request) -> Answer:
+    """Show one of what it listens at."""
+    return Answer(200, _proxy_host(request))
+
+
+@route("PUT", "reverse-proxy/hosts/*", "proxy_host_update")
+async def update_proxy_host(request: Request) -> Answer:
+    """Change one; what is not sent stays."""
+    found = _proxy_host(request)
+    fields = await request.fields()
+    names = ("name", "host", "port", "tls", "cors", "tcp_route")
+    found |= {name: fields.data[name] for name in names if fields.data.get(name) is not None}
+    return Answer(201, found)
+
+
+@route("DELETE", "reverse-proxy/hosts/*", "proxy_host_delete")
+async def delete_proxy_host(request: Request) -> Answer:
+    """Listen there no longer."""
+    request.host.proxy_hosts.remove(_proxy_host(request))
+    return Answer(202)
+
+
+@route("POST", "reverse-proxy/hosts/*/http_routes", "proxy_route")
+async def add_http_route(request: Request) -> Answer:
+    """Add a route, or change the one of the same path."""
+    found = _proxy_host(request)
+    fields = await request.fields()
+    routes = found["http_routes"]
+    path = fields.text("path") or "/"
+    same = next((one for one in routes if one.get("path") == path), None)
+    if same is None:
+        same = {"id": str(uuid4()), "order": len(routes) + 1}
+        routes.append(same)
+    same |= fields.data
+    return Answer(201, found)
+
+
+@route("PUT", "reverse-proxy/hosts/*/http_routes/order", "proxy_order")
+async def order_http_routes(request: Request) -> Answer:
+    """Put the routes in another order."""
+    found = _proxy_host(request)
+    try:
+        wanted = {row["id"]: int(row["order"]) for row in json.loads(await request.body())}
+    except (ValueError, TypeError, KeyError):
+        raise RefusedError(400, "Invalid request body: give ids with their order") from None
+    for one in found["http_routes"]:
+        one["order"] = wanted.get(one["id"], one["order"])
+    found["http_routes"].sort(key=lambda one: one["order"])
+    return Answer(200, found)
+
+
+@route("DELETE", "reverse-proxy/hosts/*/http_routes/*", "proxy_route_delete")
+async def delete_http_route(request: Request) -> Answer:
+    """Remove a route."""
+    found = _proxy_host(request)
+    left = [one for one in found["http_routes"] if one["id"] != request.args[1]]
+    if len(left) == len(found["http_routes"]):
+        raise RefusedError(404, f"error 404: route {request.args[1]} not found")
+    found["http_routes"] = left
+    return Answer(202)
+
+
+@route("POST", "reverse-proxy/hosts/*/tcp_route", "proxy_tcp_route")
+async def set_tcp_route(request: Request) -> Answer:
+    """Send all of a port to one place."""
+    found = _proxy_host(request)
+    found["tcp_route"] = {"id": str(uuid4()), **(await request.fields()).data}
+    return Answer(201, found)
+
+
+@route("PUT", "reverse-proxy/enable", "proxy_enable")
+@route("PUT", "reverse-proxy/disable", "proxy_disable")
+@route("PUT", "reverse-proxy/restart", "proxy_restart")
+async def switch_proxy(request: Request) -> Answer:
+    """Take it: nobody listens in the simulator."""
+    return Answer(202)

@@ -84,6 +84,6 @@ def test_health_has_the_real_addresses(client: Client) -> None:
 @pytest.mark.django_db
 def test_an_unknown_page_is_a_page_and_an_unknown_endpoint_a_problem(client: Client) -> None:
     assert client.get("/nowhere/")["Content-Type"].startswith("text/html")
-    answer = client.get("/api/nowhere/")
+    answer = client.get("/api/docs/nowhere/")
     assert answer.status_code == 404
     assert answer["Content-Type"] == "application/problem+json"

@@ -73,6 +73,8 @@ def test_hold_names_job_status_and_path() -> None:
     response, job_id = HttpResponse(status=202), uuid4()
     waiting.hold(response, job_id, "/api/v2/vms/1/?a=b", 201)
     assert response[waiting.HEADER] == f"job={job_id}; status=201; then=/api/v2/vms/1/?a=b"
+    waiting.hold(response, job_id, "/a", seconds=90)
+    assert response[waiting.HEADER] == f"job={job_id}; status=200; seconds=90; then=/a"
 
 
 def test_without_prefer_the_202_goes_out_without_the_header(served: Served) -> None:
@@ -113,6 +115,24 @@ def test_answers_with_the_final_representation(served: Served, pool: ThreadPoolE
     assert body["body"] == ""
     repeated = body["headers"].keys()
     assert not repeated & {"prefer", "idempotency-key", "if-match", "content-type"}
+
+
+def test_a_view_may_let_every_client_wait(served: Served, pool: ThreadPoolExecutor) -> None:
+    before = jobs(served)
+    bearer = served.bearer("alice")
+    call = pool.submit(served.post, "/start/?seconds=30", headers=bearer, content=b"")
+    job = until(lambda: jobs(served) - before, what="the job").pop()
+    served.post(f"/end/{job}/")
+    response = call.result(20)
+    assert response.status_code == 201
+    assert response.json()["inner"] is True
+    assert "Preference-Applied" not in response.headers
+    began = time.monotonic()
+    assert served.post("/start/?seconds=1", headers=bearer, timeout=5).status_code == 202
+    assert 0.9 < time.monotonic() - began < 5
+    # Nobody else is taken for the front.
+    asked = served.get(f"/thing/{job}/", headers={waiting.HEADER: "0" * 64, **bearer})
+    assert asked.json()["inner"] is False
 
 
 def test_a_wake_up_beats_the_look_each_second(served: Served, pool: ThreadPoolExecutor) -> None:

@@ -18,7 +18,7 @@ from events.publishing import publish
 from events.sealing import seal_events
 from jobs.models import Job
 from orchestrator.web import health, wake
-from orchestrator.web.waiting import hold
+from orchestrator.web.waiting import hold, is_inner
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,7 +30,8 @@ def start(request: HttpRequest) -> HttpResponse:
     job = Job.objects.create(kind="fake", subject="fake:1", step="")
     response = JsonResponse({"job": str(job.pk)}, status=202)
     response["Location"] = f"/thing/{job.pk}/"
-    hold(response, job.pk, f"/thing/{job.pk}/?from=wait", 201)
+    seconds = int(request.GET.get("seconds", "0"))
+    hold(response, job.pk, f"/thing/{job.pk}/?from=wait", 201, seconds=seconds)
     return response
 
 
@@ -52,6 +53,7 @@ def thing(request: HttpRequest, job_id: UUID) -> HttpResponse:
             "query": request.GET.dict(),
             "headers": seen,
             "body": request.read().decode(),
+            "inner": is_inner(request),
         }
     )
 

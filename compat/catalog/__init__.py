@@ -1,0 +1,1 @@
+"""Images, as manifests of the contract, and other catalogs, its “catalog managers”."""

@@ -1,0 +1,1 @@
+"""The events hub: what happens, told over a WebSocket in the contract's words."""

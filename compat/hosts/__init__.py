@@ -1,0 +1,1 @@
+"""Hosts, what they cache, their logs and reverse proxies; and how a host enrols itself."""
