@@ -11,7 +11,8 @@ from django.db.models.functions import Upper
 from accounts.actors import SYSTEM
 from accounts.audit import audit
 from catalog import going
-from catalog.caching import COLLECT, CacheHandler, lock, refuse_while
+from catalog.cache_jobs import CacheHandler
+from catalog.caching import COLLECT, lock, refuse_while
 from catalog.models import HostCache, HostImage, Image
 from events.publishing import publish
 from hosts import inventory
