@@ -10,6 +10,7 @@ class CatalogConfig(AppConfig):
 
     def ready(self) -> None:
         from catalog import (
+            cache_jobs,
             caches,
             caching,
             collecting,
@@ -27,7 +28,7 @@ class CatalogConfig(AppConfig):
 
         lifecycle.register(inventory=caches.record)
         for kind, handler in {
-            **caching.HANDLERS,
+            **cache_jobs.HANDLERS,
             **metadata.HANDLERS,
             **pushing.HANDLERS,
             **collecting.HANDLERS,

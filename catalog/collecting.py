@@ -11,7 +11,8 @@ from django.db.models.functions import Upper
 from accounts.actors import SYSTEM
 from accounts.audit import audit
 from catalog import going
-from catalog.caching import COLLECT, CacheHandler, lock, refuse_while
+from catalog.cache_jobs import CacheHandler
+from catalog.caching import COLLECT, lock, refuse_while
 from catalog.models import HostCache, HostImage, Image
 from events.publishing import publish
 from hosts import inventory
@@ -124,13 +125,17 @@ class CollectHandler(CacheHandler):
     def step_pick(self, claim: Claim) -> Outcome:
         host = self.host_of(claim.job)
         assert host is not None
-        quota, total = quota_of(host), _total(host)
+        quota = quota_of(host)
+        # A worker that was lost here had marked some.
+        going.unmark(str(host.pk), going.named(claim.job.payload.get("picked", ())))
         if quota is None:
             return Done(message="The host has no quota any more.")
+        total = _total(host)
         picked: list[tuple[str, str]] = []
         for copy in in_order(host):
             if total <= quota:
                 break
+            claim.remember(picked=[*picked, (copy.catalog_id, copy.version)])
             rows = going.named([(copy.catalog_id, copy.version)])
             if going.mark(host, rows) == rows.filter(host=host).count():
                 picked.append((copy.catalog_id, copy.version))

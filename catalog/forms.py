@@ -180,7 +180,10 @@ class PushForm(ManifestForm):
     """A VM of a host that becomes an image of a storage."""
 
     source = forms.ModelChoiceField(
-        queryset=CatalogSource.objects.none(), empty_label=None, label="Storage"
+        queryset=CatalogSource.objects.none(),
+        empty_label=None,
+        label="Storage",
+        help_text="Those that are switched on. Without one, add a source first.",
     )
     vm = forms.ChoiceField(label="VM", help_text="Those that are stopped.")
     catalog_id = forms.CharField(max_length=200, label="Catalog id")

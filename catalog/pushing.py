@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.actors import Actor
 from accounts.audit import audit
 from catalog import copies, handing, images, importing, manifests
-from catalog.caching import CacheHandler
+from catalog.cache_jobs import CacheHandler
 from catalog.manifests import BadManifest
 from catalog.metadata import NOTE_SECONDS
 from catalog.models import LATEST, CatalogSource, Image
