@@ -4,8 +4,8 @@ Understands simple commands joined by ``;``, new lines, ``&&``, ``||`` and ``|``
 quotes, ``$NAME`` and ``${NAME}``, ``>``, ``>>`` and ``>&2``; the commands ``echo``, ``true``,
 ``false``, ``exit``, ``sleep``, ``hostname``, ``printenv``; ``printf``, ``cat``, ``base64 -d``,
 ``sha256sum``, ``test``, ``mkdir``, ``chmod``, ``mv``, ``rm`` on the files of the guest, which it
-keeps as long as the simulator runs; and ``systemctl`` with its services. Everything else is "command not
-found" with code 127.
+keeps as long as the simulator runs; and ``systemctl`` with its services. Everything else is
+"command not found" with code 127.
 """
 
 from __future__ import annotations
