@@ -21,6 +21,9 @@ SHIPPED_ROLES: dict[str, frozenset[str]] = {
             "vms.use",
             "vms.view_all",
             "vms.manage_all",
+            "deployments.view",
+            "deployments.run",
+            "deployments.skip",
             "jobs.view_all",
             "webhooks.use",
         }

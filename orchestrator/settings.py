@@ -104,6 +104,13 @@ try:
     PLACEMENT_WEIGHTS: dict[str, float] = env.weights(
         "PLACEMENT_WEIGHTS", {"cached": 40.0, "balance": 40.0, "latency": 10.0, "failures": 30.0}
     )
+
+    # Deployments: tasks that run at once, and steps of all of them.
+    DEPLOYMENT_MAX_TASKS: int = env.positive("DEPLOYMENT_MAX_TASKS", 100)
+    DEPLOYMENT_MAX_STEPS: int = env.positive("DEPLOYMENT_MAX_STEPS", 32)
+    DEPLOYMENT_STEP_SECONDS: float = env.seconds("DEPLOYMENT_STEP_SECONDS", 6 * 3600)
+    DEPLOYMENT_MAINTENANCE: bool = env.bool("DEPLOYMENT_MAINTENANCE", False)  # none may start
+    DEPLOYMENT_RETENTION_DAYS: int = env.positive("DEPLOYMENT_RETENTION_DAYS", 365)
 except (EnvError, ImproperlyConfigured, ValueError) as error:
     sys.exit(f"orchestrator: bad setting: {error}")
 
@@ -359,6 +366,7 @@ CELERY_BEAT_SCHEDULE = {
         ("turn-holds", "hosts.tasks.turn_holds", 2.0),
         ("watch-drains", "vms.tasks.watch_drains", 2.0),
         ("end-expired-access", "vms.tasks.end_expired_access", 5.0),
+        ("start-scheduled-tasks", "deployments.tasks.start_scheduled", 1.0),
         ("retain", "orchestrator.console.tasks.retain", 3600.0),
     ]
 }

@@ -1,4 +1,4 @@
-"""Packages, environments, and what is deployed where."""
+"""Packages, environments, what is deployed where, and tasks."""
 
 from deployments.models.deployed import Deployed as Deployed
 from deployments.models.deployed import DeployedApplication as DeployedApplication
@@ -12,3 +12,9 @@ from deployments.models.packages import Artifact as Artifact
 from deployments.models.packages import Deployable as Deployable
 from deployments.models.packages import Package as Package
 from deployments.models.packages import PackageMember as PackageMember
+from deployments.models.tasks import Block as Block
+from deployments.models.tasks import Step as Step
+from deployments.models.tasks import StepLog as StepLog
+from deployments.models.tasks import Task as Task
+from deployments.models.tasks import TaskLock as TaskLock
+from deployments.models.tasks import TaskNote as TaskNote
