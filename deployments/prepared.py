@@ -82,8 +82,6 @@ class DeltaView:
     value: Value | None
     created_vm: str = ""  # id of the VM that the deployed made earlier
     forced: bool = False  # nothing differs, but it is undone and done again
-    # In a rollback: the operations of the checkpoints that the original passed, in order.
-    passed: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -110,7 +108,6 @@ class DeltaView:
             "value": self.value and self.value.as_json(),
             "created_vm": self.created_vm,
             "forced": self.forced,
-            "passed": list(self.passed),
         }
 
     @classmethod
@@ -119,14 +116,7 @@ class DeltaView:
             name: Value.from_json(data[name]) if data[name] else None
             for name in ("previous", "value")
         }
-        return cls(
-            **{
-                **data,
-                **values,
-                "operation": Operation(data["operation"]),
-                "passed": tuple(data["passed"]),
-            }
-        )
+        return cls(**{**data, **values, "operation": Operation(data["operation"])})
 
 
 def _flat(value: Value | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Field:
-    """One property. `kind`: text, lines, path, integer, number, flag, choice, list, map, share, any.
+    """One property. `kind`: text, lines, path, integer, number, flag, choice, share, list, map.
 
     With `placeholders` a text may stand where a number or choice is wanted, if it has one: it is
     checked again when its value is known.

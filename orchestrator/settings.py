@@ -40,6 +40,8 @@ try:
     )
     ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
     DEPLOYMENT_ORCHESTRATORS: list[str] = env.list("DEPLOYMENT_ORCHESTRATORS", [])
+    ARTIFACT_DIR: Path = env.path("ARTIFACT_DIR", VAR_DIR / "artifacts")
+    ARTIFACT_MAXIMUM_MIB: int = env.positive("ARTIFACT_MAXIMUM_MIB", 2048)
     PUBLIC_URL: str = env.public_url("PUBLIC_URL", "")
     LOG_LEVEL: str = env.log_level_name("LOG_LEVEL", "INFO")
     LOG_FORMAT: str = env.choice("LOG_FORMAT", "json", ("json", "console"))

@@ -1,0 +1,20 @@
+"""All types by name."""
+
+from __future__ import annotations
+
+from deployments.types.base import DeployableType
+from deployments.types.guests import CONFIGURATION, FILE, SCRIPT, SERVICE
+from deployments.types.machines import MACHINE, SNAPSHOT, STATE
+from deployments.types.waiting import CHECK, MANUAL, WAIT
+
+TYPES: dict[str, DeployableType] = {
+    kind.name: kind
+    for kind in (
+        *(MACHINE, FILE, SCRIPT, SERVICE, CONFIGURATION),
+        *(STATE, SNAPSHOT, CHECK, WAIT, MANUAL),
+    )
+}
+
+
+def type_named(name: str) -> DeployableType | None:
+    return TYPES.get(name)
