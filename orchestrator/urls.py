@@ -12,6 +12,7 @@ from django.urls import include, path
 
 import accounts.api.urls
 import catalog.api
+import deployments.running.api
 import events.api
 import hosts.api
 import jobs.api
@@ -72,6 +73,7 @@ api_urls = [
     *hosts.api.urlpatterns,
     *catalog.api.urlpatterns,
     *vms.api.urls.urlpatterns,
+    *deployments.running.api.urlpatterns,
     *orchestrator.api.urls.urlpatterns,
 ]
 
@@ -86,6 +88,7 @@ urlpatterns = [
     path("", include("hosts.urls")),
     path("", include("vms.urls")),
     path("", include("catalog.urls")),
+    path("", include("deployments.running.urls")),
     path("", include("orchestrator.console.urls")),
 ]
 
