@@ -7,12 +7,36 @@ from uuid import UUID
 
 from deployments.models.tasks import Task
 from deployments.running import actions, control, handlers
-from deployments.running.actions import books, people
+from deployments.running.actions import books, checks, guests, machines, people
 from jobs import handlers as jobs
 from orchestrator.web import names
+from vms.verbs import executing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+ACTIONS: dict[str, actions.Action] = {
+    "vm.create": machines.Create(),
+    "vm.wait": machines.WaitForVM(),
+    "vm.start": machines.START,
+    "vm.stop": machines.STOP,
+    "vm.suspend": machines.SUSPEND,
+    "vm.delete": machines.Delete(),
+    "vm.reconfigure": machines.Reconfigure(),
+    "vm.snapshot": machines.Snapshot(),
+    "vm.execute": guests.Execute(),
+    "vm.service": guests.Service(),
+    "vm.upload": guests.Upload(),
+    "vm.remove_file": guests.Remove(),
+    "config.write": guests.WriteConfiguration(),
+    "config.remove": guests.Remove(),
+    "check": checks.Check(),
+    "wait": people.Wait(),
+    "manual": people.Manual(),
+    "pause": people.Manual(),
+    "approval": people.Approval(),
+    "register": books.Register(),
+}
 
 
 def register() -> None:
@@ -21,11 +45,9 @@ def register() -> None:
     jobs.register("task.step", handlers.StepHandler())
     jobs.register("task.safe_step", handlers.SafeStepHandler())
     jobs.register_at_once(control.VERB)
-    actions.register("wait", people.Wait())
-    actions.register("manual", people.Manual())
-    actions.register("pause", people.Manual())
-    actions.register("approval", people.Approval())
-    actions.register("register", books.Register())
+    for kind, action in ACTIONS.items():
+        actions.register(kind, action)
+    executing.register_source(guests.SOURCE, guests.command_of)
     names.register("task", _titles)
 
 
