@@ -133,7 +133,10 @@ def balanced(block: Block, balancers: Mapping[str, Mapping[str, Any]]) -> Block:
         asked = step.action
         known = balancers.get(asked["balancer"])
         if known is None:
-            action = {"kind": "manual", "instruction": f"{step.text}, then continue."}
+            action: dict[str, Any] = {
+                "kind": "manual",
+                "instruction": f"{step.text}, then continue.",
+            }
         else:
             script = known[asked["verb"]].replace("{{member}}", asked["member"])
             action = {

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.conf import settings
 
 from deployments import packages
 from deployments.building import change_of, container_of
 from deployments.deltas import Comparison, Wanted
-from deployments.planning import Block, Operation
+from deployments.planning import Block, Operation, plan, registry
 from deployments.planning.model import Kind
 from deployments.prepared import DeltaView, Prepared, Warning
 from deployments.types.machines import is_replaced
 from hosts.models import HostCapacity
+from orchestrator.refusals import Refusal
 from vms.ending import require_use
 from vms.models import Template
 
@@ -137,8 +142,6 @@ def _places(
 
 
 def _may_use(actor: Actor, vm: Any) -> bool:
-    from orchestrator.refusals import Refusal
-
     try:
         require_use(actor, vm)
     except Refusal:
@@ -148,19 +151,19 @@ def _may_use(actor: Actor, vm: Any) -> bool:
 
 def _capacity(changed: Sequence[DeltaView]) -> Iterator[Warning]:
     made = [one for one in changed if one.value and one.value.type == "vm" and not one.created_vm]
-    ids = {one.value.properties.get("template_id") for one in made if one.value}
-    known = {str(one.pk): one for one in Template.objects.filter(pk__in=ids - {None})}
+    ids = [str(one.value.properties["template_id"]) for one in made if one.value]
+    known = {str(one.pk): one for one in Template.objects.filter(pk__in=ids)}
     wanted: dict[str, Counter[str]] = {}
     for one in made:
         assert one.value is not None
-        template = known.get(one.value.properties.get("template_id", ""))
+        template = known.get(one.value.properties["template_id"])
         if template is None:
             continue
         room = wanted.setdefault(one.container.partition(":")[2], Counter())
         for size in ("cpus", "memory_mib", "disk_gib"):
             room[size] += one.value.properties.get(size) or getattr(template, size)
     short = []
-    rows = HostCapacity.objects.filter(host__in=wanted).select_related("host")
+    rows = HostCapacity.objects.filter(host__in=[*map(UUID, wanted)]).select_related("host")
     for row in rows:
         for size, amount in wanted[str(row.host_id)].items():
             if amount > row.free(size):
@@ -287,13 +290,25 @@ def _widest(block: Block) -> int:
 
 
 def _without_effect(prepared: Prepared) -> Iterator[Warning]:
+    """Find orchestrators without which the plan would be the same."""
     assert prepared.plan is not None
-    made = {block.made_by for block in _blocks(prepared.plan) if block.made_by}
-    idle = [
-        name
-        for name in prepared.orchestrators
-        if name != "default" and name.partition("{")[0] not in made
-    ]
+    names, idle = prepared.orchestrators, []
+    shape = _shape(prepared.plan)
+    for place, name in enumerate(names):
+        if name == "default":
+            continue
+        spec = replace(prepared.spec, orchestrators=(*names[:place], *names[place + 1 :]))
+        other = plan(spec, registry.custom(settings.DEPLOYMENT_ORCHESTRATORS))
+        if other is not None and _shape(other) == shape:
+            idle.append(name)
     if idle:
-        text = f"Without effect here, as all would be one block: {_names(idle)}."
+        text = f"Without effect here, as the plan would be the same: {_names(idle)}."
         yield Warning("without_effect", text)
+
+
+def _shape(block: Block) -> tuple[Any, ...]:
+    return (
+        block.kind,
+        tuple(_shape(child) for child in block.children),
+        tuple(step.text for step in block.steps),
+    )

@@ -61,7 +61,7 @@ def _record(
         if not deltas:
             return False
     row = DeployedApplication.objects.filter(
-        environment=environment, application=part.application_id
+        environment=environment, application__pk=part.application_id
     ).first()
     if part.package is None:
         if row is None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-CONTAINER = re.compile(r"(vm|host):[0-9a-f-]{36}")
-REFERENCE = re.compile(r"\{\{secret:([0-9a-f-]{36})/([A-Za-z0-9_][A-Za-z0-9_.-]*)\}\}")
+ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+CONTAINER = re.compile(rf"(?:vm|host):{ID}")
+REFERENCE = re.compile(r"\{\{secret:(" + ID + r")/([A-Za-z0-9_][A-Za-z0-9_.-]*)\}\}")
 DEEPEST = 10  # values that name other keys, and so on
 MASK = "••••••"
 MOST_ENTRIES = 1000
@@ -215,7 +217,7 @@ def revealed(value: Any) -> tuple[Any, frozenset[str]]:
 
     def put(match: re.Match[str]) -> str:
         entry = DictionaryEntry.objects.filter(
-            dictionary=match[1], key=match[2], secret=True
+            dictionary=UUID(match[1]), key=match[2], secret=True
         ).first()
         if entry is None:
             raise Conflict(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from deployments.versions import Range, Version, parsed, range_of
 
@@ -27,47 +27,54 @@ class Candidate(Protocol):
     def dependencies(self) -> Mapping[str, str]: ...
 
 
+One = TypeVar("One", bound=Candidate)
+Need = tuple[str, str, Range]  # who needs it, the application, its range
+
+
+class Shelf(Protocol[One]):
+    """Where versions of applications are found, by lower-case name."""
+
+    def versions(self, name: str) -> Sequence[One]: ...
+
+
 @dataclass
-class Search:
+class Search(Generic[One]):
     """Looks for one version of each needed application, the best ones first.
 
-    `available` are the versions of an application by lower-case name, `installed` those that are
-    on the environment. LATEST takes the newest that fits; EXISTING keeps an installed one that
-    fits, and else does the same.
+    `shelf` has the versions of applications, `installed` are those that are on the environment.
+    LATEST takes the newest that fits; EXISTING keeps an installed one that fits, else the newest.
     """
 
-    available: Mapping[str, Sequence[Candidate]]
-    installed: Mapping[str, Candidate]
+    shelf: Shelf[One]
+    installed: Mapping[str, One]
     strategy: str = LATEST
     tries: int = 0
     blame: str = ""
-    needs: list[tuple[str, str, Range]] = field(default_factory=list)
 
-    def around(self, root: Candidate) -> dict[str, Candidate]:
+    def around(self, root: One) -> dict[str, One]:
         """Return root and all that it needs, by lower-case name of the application.
 
         Raises `Unmet` with the range that cannot be met.
         """
         name = root.application_name.lower()
-        found = self._solve({name: root}, self._of(root), [])
+        found = self._solve({name: root}, self._of(root))
         if found is None:
             raise Unmet(self.blame)
         return found
 
-    def _of(self, one: Candidate) -> list[tuple[str, str, Range]]:
+    def _of(self, one: One) -> list[Need]:
         title = f"{one.application_name} {one.version}"
         return [(title, name, range_of(text)) for name, text in one.dependencies.items()]
 
     def _solve(
         self,
-        chosen: dict[str, Candidate],
-        open_needs: list[tuple[str, str, Range]],
-        met: list[tuple[str, str, Range]],
-    ) -> dict[str, Candidate] | None:
+        chosen: dict[str, One],
+        open_needs: list[Need],
+    ) -> dict[str, One] | None:
         for number, need in enumerate(open_needs):
             one = chosen.get(need[1].lower())
             if one is None:
-                return self._choose(chosen, open_needs[number:], [*met, *open_needs[:number]])
+                return self._choose(chosen, open_needs[number:])
             if one.version not in need[2]:
                 self._blame(need, f"but {one.application_name} {one.version} is taken")
                 return None
@@ -75,10 +82,9 @@ class Search:
 
     def _choose(
         self,
-        chosen: dict[str, Candidate],
-        open_needs: list[tuple[str, str, Range]],
-        met: list[tuple[str, str, Range]],
-    ) -> dict[str, Candidate] | None:
+        chosen: dict[str, One],
+        open_needs: list[Need],
+    ) -> dict[str, One] | None:
         need = open_needs[0]
         name = need[1].lower()
         ranges = [one[2] for one in open_needs if one[1].lower() == name]
@@ -90,19 +96,19 @@ class Search:
             if self.tries > MOST_TRIES:
                 raise Unmet("The dependencies have too many combinations; narrow their ranges.")
             # Its own needs come last; what earlier ones said about it is in `ranges`.
-            found = self._solve({**chosen, name: one}, [*open_needs[1:], *self._of(one)], met)
+            found = self._solve({**chosen, name: one}, [*open_needs[1:], *self._of(one)])
             if found is not None:
                 return found
         return None
 
-    def _candidates(self, name: str) -> list[Candidate]:
+    def _candidates(self, name: str) -> list[One]:
         there = self.installed.get(name)
-        rest = sorted(self.available.get(name, ()), key=_age, reverse=True)
+        rest = sorted(self.shelf.versions(name), key=_age, reverse=True)
         if there is not None and self.strategy == EXISTING:
             return [there, *(one for one in rest if one.version != there.version)]
         return rest
 
-    def _blame(self, need: tuple[str, str, Range], why: str) -> None:
+    def _blame(self, need: Need, why: str) -> None:
         self.blame = f"{need[0]} needs {need[1]} {need[2].text}, {why}."
 
 

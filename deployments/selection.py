@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deployments import packages
 from deployments.deltas import Wanted
@@ -32,7 +32,7 @@ def records_of(environment: Environment) -> Records:
 class _Shelf:
     """The versions of applications, read when they are asked for."""
 
-    def get(self, name: str, default: Any = ()) -> Sequence[Package]:
+    def versions(self, name: str) -> Sequence[Package]:
         return list(
             Package.objects.whole().filter(application__name__iexact=name, parts__isnull=True)
         )
@@ -55,9 +55,9 @@ def to_deploy(
         installed = {
             key: row.package for key, row in records.items() if not row.package.parts.all()
         }
-        search = Search(_Shelf(), installed, strategy)  # type: ignore[arg-type]
+        search = Search(_Shelf(), installed, strategy)
         try:
-            taking_part = search.around(package)  # type: ignore[assignment]
+            taking_part = search.around(package)
         except Unmet as unmet:
             raise Conflict(
                 f"{unmet} Import or deploy a version that fits, or change the range.",

@@ -24,7 +24,8 @@ from deployments import (
 from deployments.deltas import Comparison, Wanted
 from deployments.models import Application, Dictionary, Environment, Package
 from deployments.planning import Block, Operation, PlanError, Spec, plan, registry
-from deployments.prepared import DeltaView, Part, Prepared, Reached
+from deployments.prepared import DeltaView, Part, Prepared, Reached, Warning
+from deployments.resolution import LATEST
 from orchestrator.refusals import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def prepare(
     """
     actor.require("deployments.view")
     given = checked(options or {})
+    environment = fresh(environment.pk)
     records = selection.records_of(environment)
     if operation == UNDEPLOY:
         going = application or (package.application if package else None)
@@ -81,7 +83,7 @@ def prepare(
         if package is None:
             raise Invalid.field("package", "Say which package is to be deployed.")
         wanted, taking_part = selection.to_deploy(
-            package, records, strategy=given.get("resolution", selection.LATEST)
+            package, records, strategy=given.get("resolution", LATEST)
         )
     else:
         raise Invalid.field("operation", f"Give one of {DEPLOY}, {UNDEPLOY}.")
@@ -111,6 +113,14 @@ def prepare(
         notes=concerns.of_selection(comparison, root, environments.gone(environment)),
         actor=actor,
     )
+
+
+def fresh(pk: Any) -> Environment:
+    """Return an environment as it is now: policy and balancers count for the fingerprint."""
+    found = Environment.objects.filter(pk=pk).first()
+    if found is None:
+        raise NotFound("This environment is not there any more.")
+    return found
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +204,7 @@ class _Whole:
         orchestrators_from: str,
         mapping: Mapping[str, list[str]],
         policy: Mapping[str, Any],
-        notes: Sequence[concerns.Warning],
+        notes: Sequence[Warning],
         actor: Actor,
     ) -> Prepared:
         for_planner = {
@@ -326,9 +336,7 @@ def prepare_rollback(
     reached: a rollback changes the record only as far as it gets itself.
     """
     actor.require("deployments.view")
-    environment = Environment.objects.filter(pk=prepared["environment"]).first()
-    if environment is None:
-        raise NotFound("The environment of this deployment is not there any more.")
+    environment = fresh(prepared["environment"])
     done = None if reached is None else last_of(reached)
     made = created or {}
     original = Operation(prepared["operation"])
