@@ -33,6 +33,11 @@ PERMISSIONS = {
         Permission("vms.manage_all", "Act on everybody's VMs", "vms"),
         Permission("deployments.view", "See packages, environments and deployments"),
         Permission(
+            "deployments.manage",
+            "Make and change packages, environments and dictionaries",
+            "deployments",
+        ),
+        Permission(
             "deployments.run",
             "Start, stop, continue, cancel and roll back deployments",
             "deployments",

@@ -22,6 +22,7 @@ SHIPPED_ROLES: dict[str, frozenset[str]] = {
             "vms.view_all",
             "vms.manage_all",
             "deployments.view",
+            "deployments.manage",
             "deployments.run",
             "deployments.skip",
             "jobs.view_all",

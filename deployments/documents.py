@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -199,7 +199,7 @@ def read_yaml(text: bytes) -> tuple[Any, Lines]:
     return _value(node, (), lines), lines
 
 
-def refused(text: str, mark: yaml.Mark | None) -> None:
+def refused(text: str, mark: Any) -> NoReturn:
     line = f"Line {mark.line + 1}: " if mark else ""
     raise Invalid(f"{line}{text}", code="bad_package")
 

@@ -142,7 +142,8 @@ class Part:
     previous: str | None  # id of the version that is there
     title: str  # with version
     as_dependency: bool = False
-    previous_orchestrators: tuple[str, ...] = ()
+    orchestrators: tuple[str, ...] = ()  # to be recorded with it
+    previous_orchestrators: tuple[str, ...] = ()  # recorded with what is there
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -153,6 +154,7 @@ class Part:
             "previous": self.previous,
             "title": self.title,
             "as_dependency": self.as_dependency,
+            "orchestrators": list(self.orchestrators),
             "previous_orchestrators": list(self.previous_orchestrators),
         }
 
@@ -162,6 +164,7 @@ class Part:
             **{
                 **data,
                 "operation": Operation(data["operation"]),
+                "orchestrators": tuple(data["orchestrators"]),
                 "previous_orchestrators": tuple(data["previous_orchestrators"]),
             }
         )

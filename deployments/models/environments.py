@@ -28,9 +28,11 @@ class Environment(BaseModel):
 
     name = models.CharField(max_length=100)
     description = models.TextField(blank=True)
-    policy = models.JSONField(default=dict)  # max_unavailable, on_failure: `deployments.policies`
+    policy = models.JSONField(
+        default=dict, blank=True
+    )  # max_unavailable, on_failure: `deployments.policies`
     # Name of a load balancer → the VM on which its scripts take members out and put them back.
-    balancers = models.JSONField(default=dict)
+    balancers = models.JSONField(default=dict, blank=True)
 
     objects = EnvironmentQuerySet.as_manager()
 
@@ -117,7 +119,7 @@ class Dictionary(BaseModel):
         Environment, through="EnvironmentDictionary", related_name="dictionaries"
     )
     applications = models.ManyToManyField(Application, related_name="+")
-    containers = models.JSONField(default=list)  # paths: vm:<id>, host:<id>
+    containers = models.JSONField(default=list, blank=True)  # paths: vm:<id>, host:<id>
 
     objects = DictionaryQuerySet.as_manager()
 

@@ -87,6 +87,10 @@ class Package(BaseModel):
         return self.title
 
     @property
+    def application_name(self) -> str:
+        return self.application.name
+
+    @property
     def title(self) -> str:
         return f"{self.application.name} {self.version}"
 
