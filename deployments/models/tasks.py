@@ -247,7 +247,7 @@ class TaskNote(models.Model):
 class TaskLock(models.Model):
     """A VM or an environment that a task keeps for itself; for one leaf, or all of it."""
 
-    subject = models.CharField(max_length=80, primary_key=True)
+    subject = models.CharField(max_length=120, primary_key=True)
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="locks")
     block = models.ForeignKey(Block, on_delete=models.CASCADE, null=True, related_name="locks")
 

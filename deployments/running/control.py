@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from deployments.prepared import Prepared
 
+VERB = "task.control"  # the kind of the jobs of verbs that are done at once
 LONGEST_SCHEDULE = timedelta(days=90)  # three weeks ahead is always allowed, a year never
 KINDS = {
     "initial": Task.Kind.INITIAL,
@@ -339,9 +340,5 @@ def told(
     note(task, verb, actor.name, text)
     audit(actor, kind, task.subject, task.title, data={"state": task.state})
     announce(task)
-    return record_done(
-        VERB, task.subject, actor, message=f"{verb.capitalize()}: {task.title}"[:300]
-    )
-
-
-VERB = "task.control"  # the kind of the jobs of verbs that are done at once
+    message = f"{verb.capitalize()}: {task.title}"[:300]
+    return record_done(VERB, task.subject, actor, message=message, result=result)
