@@ -12,6 +12,7 @@ from django.urls import include, path
 
 import accounts.api.urls
 import catalog.api
+import deployments.api.urls
 import events.api
 import hosts.api
 import jobs.api
@@ -72,6 +73,7 @@ api_urls = [
     *hosts.api.urlpatterns,
     *catalog.api.urlpatterns,
     *vms.api.urls.urlpatterns,
+    *deployments.api.urls.urlpatterns,
     *orchestrator.api.urls.urlpatterns,
 ]
 
