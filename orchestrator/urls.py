@@ -87,6 +87,7 @@ urlpatterns = [
     path("", include("jobs.urls")),
     path("", include("hosts.urls")),
     path("", include("vms.urls")),
+    path("", include("deployments.urls")),
     path("", include("catalog.urls")),
     path("", include("orchestrator.console.urls")),
 ]

@@ -421,6 +421,14 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
         ),
     ),
     (
+        "Deployments",
+        (
+            Place("Packages", "/packages/", "cube", ("deployments.view",)),
+            Place("Environments", "/environments/", "database", ("deployments.view",)),
+            Place("Dictionaries", "/dictionaries/", "tag", ("deployments.view",)),
+        ),
+    ),
+    (
         "Access",
         (
             Place("Tokens", "/tokens/", "key"),
