@@ -1,7 +1,7 @@
 """What a version says about every run of it, and an environment about every run on it.
 
 A version's policy: `gate` (a check after each batch), `on_failure`, `approvals`. An environment's:
-`max_unavailable`, `on_failure`. Stored as JSON; the engine reads what `merged` returns.
+`max_unavailable`, `exclusive`, `on_failure`. Stored as JSON; the engine reads what `merged` returns.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ PACKAGE: dict[str, Field] = {
 }
 ENVIRONMENT: dict[str, Field] = {
     "max_unavailable": Field("share", "Members being changed at once", least=1, placeholders=False),
+    "exclusive": Field("flag", "One deployment at a time"),
     "on_failure": Field("map", "When steps fail", inner=ON_FAILURE),
 }
 DEFAULTS = {"on_failure": {"tolerated": 0, "siblings": "finish", "then": "hold"}}

@@ -13,6 +13,7 @@ from django.urls import include, path
 import accounts.api.urls
 import catalog.api
 import deployments.api.urls
+import deployments.running.api
 import events.api
 import hosts.api
 import jobs.api
@@ -74,6 +75,7 @@ api_urls = [
     *catalog.api.urlpatterns,
     *vms.api.urls.urlpatterns,
     *deployments.api.urls.urlpatterns,
+    *deployments.running.api.urlpatterns,
     *orchestrator.api.urls.urlpatterns,
 ]
 
@@ -89,6 +91,7 @@ urlpatterns = [
     path("", include("vms.urls")),
     path("", include("deployments.urls")),
     path("", include("catalog.urls")),
+    path("", include("deployments.running.urls")),
     path("", include("orchestrator.console.urls")),
 ]
 

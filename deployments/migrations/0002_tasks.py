@@ -112,7 +112,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='TaskLock',
             fields=[
-                ('subject', models.CharField(max_length=80, primary_key=True, serialize=False)),
+                ('subject', models.CharField(max_length=120, primary_key=True, serialize=False)),
                 ('block', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='locks', to='deployments.block')),
                 ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='locks', to='deployments.task')),
             ],

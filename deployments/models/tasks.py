@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from deployments.models.environments import Environment
 from deployments.models.packages import Package
@@ -25,11 +27,23 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def running(self) -> TaskQuerySet:
         return self.filter(state__in=TaskState.running())
 
+    def beyond_retention(self) -> TaskQuerySet:
+        """Return archived tasks that are old enough to be forgotten."""
+        before = timezone.now() - timedelta(days=settings.DEPLOYMENT_RETENTION_DAYS)
+        return self.filter(state__in=TaskState.final(), finished_at__lt=before)
+
     def visible_to(self, actor: Actor) -> TaskQuerySet:
         return self if actor.can("deployments.view") else self.filter(owner=actor.user_id)
 
     def for_page(self) -> TaskQuerySet:
-        return self.select_related("owner", "started_by", "environment", "package__application")
+        """Return tasks with what a list shows of them, and how many of their steps are done."""
+        root = Block.objects.filter(task=OuterRef("pk"), parent=None)
+        return self.select_related(
+            "owner", "started_by", "environment", "package__application", "rolled_back_by"
+        ).annotate(
+            steps_done=Subquery(root.values("steps_done")[:1]),
+            steps_total=Subquery(root.values("steps_total")[:1]),
+        )
 
 
 class Task(BaseModel):
@@ -101,6 +115,10 @@ class Task(BaseModel):
     @property
     def subject(self) -> str:
         return f"task:{self.pk}"
+
+    @property
+    def name(self) -> str:
+        return self.title
 
     @property
     def is_final(self) -> bool:
@@ -229,7 +247,7 @@ class TaskNote(models.Model):
 class TaskLock(models.Model):
     """A VM or an environment that a task keeps for itself; for one leaf, or all of it."""
 
-    subject = models.CharField(max_length=80, primary_key=True)
+    subject = models.CharField(max_length=120, primary_key=True)
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="locks")
     block = models.ForeignKey(Block, on_delete=models.CASCADE, null=True, related_name="locks")
 

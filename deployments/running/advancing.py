@@ -13,7 +13,7 @@ from deployments.running.moving import announce, move, move_task, note
 from deployments.running.policy import share_of
 from deployments.running.tree import Tree, branch_of
 from deployments.states import BlockState, StepState, TaskState, derive, of_step, of_task
-from jobs.queueing import request_cancel
+from jobs.queueing import hurry, request_cancel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,6 +177,7 @@ def _mirror(task: Task, tree: Tree) -> None:
     move_task(task, to, expect=[task.state], reason=reason[:500], intent="", ended_at=Now())
     TaskLock.objects.filter(task=task).delete()
     note(task, to, "orchestrator", reason)
+    hurry([task.subject])  # its driver: somebody may wait for that to end
     admitting.wake_others(task)
 
 

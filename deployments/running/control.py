@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from deployments.prepared import Prepared
 
+VERB = "task.control"  # the kind of the jobs of verbs that are done at once
 LONGEST_SCHEDULE = timedelta(days=90)  # three weeks ahead is always allowed, a year never
 KINDS = {
     "initial": Task.Kind.INITIAL,
@@ -63,7 +64,7 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
         )
         build(task, prepared.plan)
         move_task(task, TaskState.PENDING, expect=[TaskState.REGISTERED])
-        _told(actor, task, "created", f"{task.get_kind_display()}, fingerprint {task.fingerprint}")
+        told(actor, task, "created", f"{task.get_kind_display()}, fingerprint {task.fingerprint}")
     return task
 
 
@@ -86,12 +87,12 @@ def start(actor: Actor, task: Task) -> Job:
         task = locked(task.pk)
         rights.require_task(actor, task)
         continued = task.runs > 0
-        job = _queue(actor, task)
-        _told(actor, task, "continued" if continued else "started")
+        job = queue(actor, task)
+        told(actor, task, "continued" if continued else "started")
     return job
 
 
-def _queue(actor: Actor, task: Task) -> Job:
+def queue(actor: Actor, task: Task) -> Job:
     """Move a task that rests to QUEUED, with the job that drives it."""
     if task.state not in STARTABLE:
         raise Conflict(f"This task is {task.state}; it can be started when it rests or is pending.")
@@ -164,7 +165,7 @@ def schedule(actor: Actor, task: Task, *, at: datetime) -> Job:
         )
         if not moved:
             raise Conflict(f"This task is {task.state}; one that rests or is pending can wait.")
-        return _told(actor, task, "scheduled", f"for {at:%Y-%m-%d %H:%M} UTC")
+        return told(actor, task, "scheduled", f"for {at:%Y-%m-%d %H:%M} UTC")
 
 
 def start_due() -> int:
@@ -209,7 +210,7 @@ def stop(actor: Actor, task: Task) -> Job:
             raise Conflict(f"This task is {task.state}; only one that executes can be stopped.")
         else:
             _intend(task, Task.Intent.STOP)
-        return _told(actor, task, "stopped")
+        return told(actor, task, "stopped")
 
 
 def abort(actor: Actor, task: Task) -> Job:
@@ -221,7 +222,7 @@ def abort(actor: Actor, task: Task) -> Job:
         if task.state not in (TaskState.EXECUTING, TaskState.FAILING, TaskState.STOPPING):
             raise Conflict(f"This task is {task.state}; only one that executes can be aborted.")
         _intend(task, Task.Intent.ABORT)
-        return _told(actor, task, "aborted")
+        return told(actor, task, "aborted")
 
 
 def _intend(task: Task, intent: Task.Intent) -> None:
@@ -241,7 +242,7 @@ def cancel(actor: Actor, task: Task) -> Job:
         actor.take()
         task = locked(task.pk)
         if task.state == TaskState.PENDING:
-            job = _told(actor, task, "removed")
+            job = told(actor, task, "removed")
             task.delete()
             return job
         if task.state not in (TaskState.SCHEDULED, *TaskState.resumable()):
@@ -249,7 +250,7 @@ def cancel(actor: Actor, task: Task) -> Job:
         if task.runs:
             _register(task)
         _finish(task, TaskState.CANCELLED, [task.state])
-        return _told(actor, task, "cancelled")
+        return told(actor, task, "cancelled")
 
 
 def force_cancel(actor: Actor, task: Task) -> Job:
@@ -272,7 +273,7 @@ def force_cancel(actor: Actor, task: Task) -> Job:
         except Refusal as refusal:
             note(task, "register", "orchestrator", f"Not registered: {refusal.message}")
         _finish(task, TaskState.CANCELLED, [before])
-        return _told(actor, task, "cancelled by force")
+        return told(actor, task, "cancelled by force")
 
 
 def _register(task: Task) -> None:
@@ -303,13 +304,14 @@ def archive(actor: Actor, task: Task) -> Job:
         if task.state != TaskState.EXECUTED:
             raise Conflict(f"This task is {task.state}; only one that has executed is archived.")
         _finish(task, TaskState.DONE, [TaskState.EXECUTED])
-        return _told(actor, task, "archived")
+        return told(actor, task, "archived")
 
 
-def roll_back(actor: Actor, task: Task) -> Task:
+def roll_back(actor: Actor, task: Task) -> Job:
     """Make the task that takes this one back, and finish this one.
 
-    What this one did is registered first; only that is taken back. Raises `Forbidden`, `Conflict`.
+    What this one did is registered first; only that is taken back. The new task is pending; the
+    job's result has its id as `task`. Raises `Forbidden`, `Conflict`.
     """
     rights.require_task(actor, task)
     with transaction.atomic():
@@ -325,22 +327,18 @@ def roll_back(actor: Actor, task: Task) -> Task:
         )
         back = create(actor, prepared)
         Task.objects.filter(pk=back.pk).update(rollback_of=task)
-        back.rollback_of = task
         executed = task.state == TaskState.EXECUTED
         _finish(task, TaskState.DONE if executed else TaskState.CANCELLED, [task.state])
-        _told(actor, task, "rolled back")
-    return back
+        return told(actor, task, "rolled back", result={"task": str(back.pk)})
 
 
-def _told(actor: Actor, task: Task, verb: str, text: str = "") -> Job:
+def told(
+    actor: Actor, task: Task, verb: str, text: str = "", result: dict[str, Any] | None = None
+) -> Job:
     """Write report, audit and event of a verb, and return its job, which is done."""
     kind = f"task.{verb.replace(' ', '_')}"
     note(task, verb, actor.name, text)
     audit(actor, kind, task.subject, task.title, data={"state": task.state})
     announce(task)
-    return record_done(
-        VERB, task.subject, actor, message=f"{verb.capitalize()}: {task.title}"[:300]
-    )
-
-
-VERB = "task.control"  # the kind of the jobs of verbs that are done at once
+    message = f"{verb.capitalize()}: {task.title}"[:300]
+    return record_done(VERB, task.subject, actor, message=message, result=result)

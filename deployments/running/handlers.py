@@ -97,12 +97,12 @@ def _roll_back(task: Task) -> dict[str, str]:
     try:
         with transaction.atomic():
             actor = control.starter_of(task)
-            back = control.roll_back(actor, task)
-            control.start(actor, back)
+            made = control.roll_back(actor, task).result["task"]
+            control.start(actor, Task.objects.get(pk=made))
     except Refusal as refusal:
         note(task, "rollback", "orchestrator", f"Not rolled back: {refusal.message}")
         return {}
-    return {"rollback": str(back.pk)}
+    return {"rollback": made}
 
 
 class StepHandler(Handler):

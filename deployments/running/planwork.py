@@ -33,6 +33,11 @@ def block_at(task: Task, path: str) -> Block:
     return found
 
 
+def place_of(path: str) -> tuple[int, ...]:
+    """Return what paths are sorted by, so that blocks come in listing order."""
+    return tuple(map(int, path.split("_")))
+
+
 def step_at(task: Task, path: str) -> Step:
     """Return the step at `path`. Raises `NotFound`."""
     above, _, position = path.rpartition("_")
@@ -106,7 +111,7 @@ def _mark(
         move(Step.objects.filter(pk__in=ids), to, expect=expect)
         numbers = sorted(one.number for one in steps if one.pk in set(ids))
         what = f"blocks {', '.join(sorted(blocks))}" if blocks else f"steps {numbers}"
-        return control._told(actor, task, verb, what)
+        return control.told(actor, task, verb, what)
 
 
 def _require_open(task: Task) -> None:
@@ -151,7 +156,7 @@ def add_pause(actor: Actor, task: Task, *, path: str, after: bool = False) -> Jo
         parts = step.block.path.split("_")
         above = ["_".join(parts[:length]) for length in range(1, len(parts) + 1)]
         Block.objects.filter(task=task, path__in=above).update(steps_total=F("steps_total") + 1)
-        return control._told(actor, task, "paused", f"a pause at {step.block.path}_{position}")
+        return control.told(actor, task, "paused", f"a pause at {step.block.path}_{position}")
 
 
 def approve(actor: Actor, task: Task, *, path: str) -> Job:
@@ -171,10 +176,10 @@ def approve(actor: Actor, task: Task, *, path: str) -> Job:
         if is_late(step):
             raise Conflict("The time for this approval has run out. Continue the task to ask anew.")
         Step.objects.filter(pk=step.pk).update(result={"approved_by": actor.name})
-        control._told(actor, task, "approved", step.text)
+        control.told(actor, task, "approved", step.text)
         starter = control.starter_of(task)
         rights.require_task(starter, task)
-        return control._queue(starter, task)
+        return control.queue(starter, task)
 
 
 def _require_approver(actor: Actor, step: Step) -> None:
