@@ -426,7 +426,6 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
             Place("Templates", "/templates/", "template"),
             Place("Hosts", "/hosts/", "server", ("hosts.view",)),
             Place("Images", "/images/", "stack-2", ("images.view",)),
-            Place("Tasks", "/tasks/", "player-play", ("deployments.view", "deployments.run")),
             Place("Residues", "/residues/", "trash", ("vms.view_all",)),
             Place("Jobs", "/jobs/", "list"),
         ),
@@ -435,6 +434,7 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
         "Deployments",
         (
             Place("Packages", "/packages/", "cube", ("deployments.view",)),
+            Place("Tasks", "/tasks/", "player-play", ("deployments.view", "deployments.run")),
             Place("Environments", "/environments/", "database", ("deployments.view",)),
             Place("Dictionaries", "/dictionaries/", "tag", ("deployments.view",)),
         ),
