@@ -180,14 +180,17 @@ def read_yaml(text: bytes) -> tuple[Any, Lines]:
         raise Invalid(f"The YAML is larger than {LARGEST // 1024} KiB.", code="bad_package")
     try:
         decoded = text.decode("utf-8-sig")
+        depth = 0
         for event in yaml.parse(decoded, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:  # before it costs time: reading takes the square of the depth
+                refused("This is nested too deeply.", event.start_mark)
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 refused("Anchors and aliases are not allowed; write it out.", event.start_mark)
         node = yaml.compose(decoded, Loader=yaml.SafeLoader)
     except UnicodeDecodeError:
         raise Invalid("The YAML is not UTF-8.", code="bad_package") from None
-    except RecursionError:
-        raise Invalid("The YAML is nested too deeply.", code="bad_package") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         refused(f"This is no YAML ({error.problem or error.context}).", mark)
@@ -206,8 +209,6 @@ def refused(text: str, mark: Any) -> NoReturn:
 
 def _value(node: yaml.Node, at: Path, lines: dict[Path, int]) -> Any:
     lines.setdefault(at, node.start_mark.line + 1)
-    if len(at) > DEEPEST:
-        refused("This is nested too deeply.", node.start_mark)
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:

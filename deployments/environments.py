@@ -267,13 +267,14 @@ def sites(environment: Environment) -> dict[str, Site]:
     found: dict[str, Site] = {}
     named = [one for one in members if not one.tag]
     for member in [*named, *(one for one in members if one.tag)]:
-        for thing in _things(member):
+        for thing in things(member):
             site = site_of(thing, member)
             found.setdefault(site.path, site)
     return dict(sorted(found.items(), key=lambda pair: pair[1].container.place))
 
 
-def _things(member: Member) -> list[VirtualMachine | Host]:
+def things(member: Member) -> list[VirtualMachine | Host]:
+    """Return what a member stands for now: nothing when it is gone."""
     if member.vm:
         return [] if member.vm.is_final else [member.vm]
     if member.host:

@@ -1,7 +1,7 @@
 """What a version says about every run of it, and an environment about every run on it.
 
 A version's policy: `gate` (a check after each batch), `on_failure`, `approvals`. An environment's:
-`max_unavailable`, `exclusive`, `on_failure`. Stored as JSON; the engine reads what `merged` returns.
+`max_unavailable`, `exclusive`, `on_failure`. Stored as JSON; the engine reads what `merged` gives.
 """
 
 from __future__ import annotations

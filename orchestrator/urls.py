@@ -12,6 +12,7 @@ from django.urls import include, path
 
 import accounts.api.urls
 import catalog.api
+import deployments.api.urls
 import deployments.running.api
 import events.api
 import hosts.api
@@ -73,6 +74,7 @@ api_urls = [
     *hosts.api.urlpatterns,
     *catalog.api.urlpatterns,
     *vms.api.urls.urlpatterns,
+    *deployments.api.urls.urlpatterns,
     *deployments.running.api.urlpatterns,
     *orchestrator.api.urls.urlpatterns,
 ]
@@ -87,6 +89,7 @@ urlpatterns = [
     path("", include("jobs.urls")),
     path("", include("hosts.urls")),
     path("", include("vms.urls")),
+    path("", include("deployments.urls")),
     path("", include("catalog.urls")),
     path("", include("deployments.running.urls")),
     path("", include("orchestrator.console.urls")),

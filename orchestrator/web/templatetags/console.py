@@ -426,9 +426,17 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
             Place("Templates", "/templates/", "template"),
             Place("Hosts", "/hosts/", "server", ("hosts.view",)),
             Place("Images", "/images/", "stack-2", ("images.view",)),
-            Place("Tasks", "/tasks/", "player-play", ("deployments.view", "deployments.run")),
             Place("Residues", "/residues/", "trash", ("vms.view_all",)),
             Place("Jobs", "/jobs/", "list"),
+        ),
+    ),
+    (
+        "Deployments",
+        (
+            Place("Packages", "/packages/", "cube", ("deployments.view",)),
+            Place("Tasks", "/tasks/", "player-play", ("deployments.view", "deployments.run")),
+            Place("Environments", "/environments/", "database", ("deployments.view",)),
+            Place("Dictionaries", "/dictionaries/", "tag", ("deployments.view",)),
         ),
     ),
     (
