@@ -42,6 +42,8 @@ NOUNS = {
     "api:webhook": "webhook",
     "accounts:webhook": "webhook",
     "api:job": "job",
+    "api:task": "task",
+    "tasks:": "task",
     "api:quota": "quota",
     "api:role": "role",
     "api:host": "host",
@@ -126,6 +128,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:access-requests": {"template": "new", "reason": "test"},
     "api:access-request-decline": {"answer": "no"},
     "api:queue-hold": {"note": "test"},
+    "api:tasks": {"environment": "none"},
+    "api:task-schedule": {"at": "2020-01-01T00:00:00Z"},
+    "api:task-skip": {"paths": ["0_1_1_1"]},
+    "api:task-unskip": {"paths": ["0_1_1_1"]},
+    "api:task-pause": {"path": "0_1_1_1"},
+    "api:task-approve": {"path": "0_1_1_1"},
     "api:quotas": {"role": "Developer", "maximum_vms": 1},
 }
 FORM = urlencode({"running_vms": "keep", "reason": "test", "active": "false"}).encode()
