@@ -12,6 +12,7 @@ from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images
 from deployments import dictionaries, environments, packages
+from deployments.models import Block, Step, Task
 from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
@@ -119,9 +120,19 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         delivery = Delivery.objects.create(
             webhook=webhook, kind="vm.changed", subject="vm:1", body="{}", state="failed"
         )
+        task = Task.objects.create(kind="initial", title=f"Task {name}", owner=owner)
+        phase = Block.objects.create(task=task, path="0", position=1, kind="serial", label="all")
+        leaf = Block.objects.create(
+            task=task, parent=phase, path="0_1", position=1, kind="interleaved", label="leaf"
+        )
+        Step.objects.create(
+            task=task, block=leaf, position=1, number=1, order=1, text="wait", kind="wait"
+        )
         return Thing(
             {
                 **shared,
+                "task": task.pk,
+                "path": "0_1_1",
                 "quota": quota.pk,
                 "access_request": asked.pk,
                 "webhook": webhook.pk,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,6 +38,7 @@ DEAD_HOST = "http://127.0.0.1:1"
 # Verbs whose jobs are done at once, so that an answer that is held for them comes at once.
 INSTANT = (
     *("cordon", "uncordon", "enable", "disable", "drain", "undrain", "maintain", "holds.end"),
+    *("schedule", "stop", "abort", "cancel", "archive", "rollback", "skip", "unskip", "pause"),
     *("extend", "heartbeat", "hold", "release", "taint", "untaint", "revoke"),
 )
 REFERENCES = {
@@ -123,6 +125,14 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed = {"name": f"fresh-{chance:x}", "permissions": ["hosts.view"]}
     if noun == "access-requests" and "template" in body:
         aimed = {"template": f"fresh-{chance:x}", "reason": "a test"}
+    if noun == "tasks":
+        if "environment" in body:
+            known = KNOWN["ids"]
+            aimed = {name: known[f"tasks.{name}"][0] for name in ("environment", "package")}
+        aimed |= {"paths": ["0_1_1_1_1"]} if "paths" in body else {}
+        aimed |= {"path": "0_1_1_1_1"} if "path" in body else {}
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        aimed |= {"at": tomorrow.isoformat()} if "at" in body else {}
     if noun == "grants" and "templates" in body:
         pairs = list(product(KNOWN["ids"]["templates"], KNOWN["ids"]["roles"]))
         template, role = pairs[chance // 2 % len(pairs)]
