@@ -195,7 +195,7 @@ class Comparison:
         site, kind = self.sites[path], types.TYPES[deployable.type]
         resolver = dictionaries.resolver(
             self.values,
-            wanted.application,
+            (wanted.application, member.application),
             path,
             self.builtin(wanted, deployable.name, site),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -187,18 +187,20 @@ class Resolver:
 
 def resolver(
     dictionaries: Sequence[Dictionary],
-    application: Application,
+    applications: Collection[Application],
     container: str | None,
     builtin: Mapping[str, str],
 ) -> Resolver:
     """Return what resolves placeholders of an application on the container of a path.
 
-    Dictionaries restricted to others are not asked; without a container, those restricted to any.
+    `applications` are the one that is deployed and, of a composite, the member's. Dictionaries
+    restricted to others are not asked; without a container, those restricted to any.
     """
+    asking = {application.pk for application in applications}
     entries: dict[str, DictionaryEntry] = {}
     for one in dictionaries:
-        applications = [row.pk for row in one.applications.all()]
-        if applications and application.pk not in applications:
+        restricted = {row.pk for row in one.applications.all()}
+        if restricted and not restricted & asking:
             continue
         if one.containers and container not in one.containers:
             continue

@@ -154,7 +154,7 @@ def _orchestrators(
         return tuple(given), "deployment"
     if root.package is None:  # undeploying: those of the last deployment, unless told otherwise
         return tuple(root.record.orchestrators if root.record else ()), "record"
-    resolver = dictionaries.resolver(values, root.application, None, comparison.builtin(root))
+    resolver = dictionaries.resolver(values, (root.application,), None, comparison.builtin(root))
     if root.package.orchestrators:
         found, source = [resolver.resolved(one) for one in root.package.orchestrators], "package"
     elif ORCHESTRATOR_KEY in resolver.entries:

@@ -90,7 +90,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=orchestrator.db.ids.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('noun', models.CharField(blank=True, choices=[('vm', 'Vm'), ('host', 'Host')], max_length=4)),
+                ('noun', models.CharField(blank=True, choices=[('vm', 'VM'), ('host', 'host')], max_length=4)),
                 ('tag', models.CharField(blank=True, max_length=100)),
                 ('group', models.IntegerField(null=True)),
                 ('sub_group', models.IntegerField(null=True)),

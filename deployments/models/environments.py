@@ -61,8 +61,8 @@ class Member(BaseModel):
     """
 
     class Noun(models.TextChoices):
-        VM = "vm"
-        HOST = "host"
+        VM = "vm", "VM"
+        HOST = "host", "host"
 
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="members")
     vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, null=True, related_name="+")

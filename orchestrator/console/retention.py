@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts.audit import prune
 from accounts.models import AuditEvent, AuditMark
+from deployments import artifacts
 from deployments.models import Task
 from events.models import Delivery, Event
 from jobs.models import Job
@@ -62,6 +63,7 @@ def retain() -> None:
         "tasks": _delete(Task.objects.beyond_retention()),
         "idempotency_keys": _delete(IdempotencyKey.objects.expired()),
         "audit": _delete(AuditEvent.objects.beyond_retention()),
+        "artifacts": artifacts.sweep(),
     }
     if any(deleted.values()):
         log.info("retention.deleted", **deleted)

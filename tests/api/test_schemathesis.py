@@ -44,6 +44,7 @@ NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "residues", "jobs"),
     "tasks",
     *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas", "access-requests"),
+    *("applications", "packages", "environments", "dictionaries"),
 )
 
 
@@ -202,8 +203,17 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         for one in ok(admin.get(f"/hosts/{idle}/holds/"))["results"]
         if one["kind"] == "maintenance"
     ]
+    packages = [make("packages", application=name, version="1") for name in ("Shop", "Gone", "Old")]
+    applications = {row["name"]: row["id"] for row in ok(admin.get("/applications/"))["results"]}
+    ok(admin.delete(f"/packages/{packages[1]}/"))
+    places = [make("environments", name=name) for name in ("Staging", "Former")]
+    values = [make("dictionaries", name=name) for name in ("Common", "Unused")]
     tasks = json.loads(team.product.manage("shell", "-v", "0", "-c", TASKS).splitlines()[-1])
     return {
+        "applications.delete": [applications["Gone"]],
+        "packages.delete": packages[2:],
+        "environments.delete": places[1:],
+        "dictionaries.delete": values[1:],
         **{f"tasks.{verb}": ids for verb, ids in tasks.items() if verb},
         "webhooks.delete": webhooks[2:],
         "quotas.delete": quotas[1:],

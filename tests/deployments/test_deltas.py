@@ -363,6 +363,14 @@ def test_composites_are_flattened_and_ordered(fleet):
     assert [child.label for child in undeploy.plan.children] == [
         *("Undeploy package A 1.0", "Undeploy package C 1.0", "Undeploy package B 1.0"),
     ]
+    # Values that are only for a member's application are for it inside of a composite, too.
+    echo = fleet.package("D", deployables=[script("d", tags=["db"], script="{{word}}", undo="x")])
+    own = dictionaries.create_dictionary(
+        fleet.alice, name="D", entries={"word": "hi"}, applications=[echo.application]
+    )
+    environments.update_environment(fleet.alice, fleet.environment, dictionaries=[own])
+    with_d = fleet.prepare(fleet.package("Suite", "1.5", packages=[member("B"), member("D")]))
+    assert [one.value.properties["script"] for one in with_d.deltas if one.value] == ["do b", "hi"]
     smaller = fleet.package("Suite", "2.0", packages=[member("A")])
     update = fleet.prepare(smaller, orchestrators=orchestrators, options={"force_redeploy": True})
     assert [child.label for child in update.plan.children] == [

@@ -11,6 +11,7 @@ from accounts import tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images
+from deployments import dictionaries, environments, packages
 from deployments.models import Block, Step, Task
 from events.models import Delivery, Webhook
 from hosts.models import Health, Host, HostCapacity, HostHold, HostStatus
@@ -58,6 +59,8 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         architecture="arm64",
         type="pvm",
     )
+    package = packages.create_package(root, {"application": "Shop", "version": "1.0"})
+    environment = environments.create_environment(root, name="Staging", members=[{"host": host}])
     robot = users.create_user(root, username="robot", roles=[], kind=User.Kind.SERVICE)
     shared = {
         "service": robot.pk,
@@ -66,6 +69,11 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         "source": source.pk,
         "image": image.pk,
         "role": Role.objects.get(group__name="Developer").pk,
+        "application": package.application.pk,
+        "package": package.pk,
+        "environment": environment.pk,
+        "member": environment.members.get().pk,
+        "dictionary": dictionaries.create_dictionary(root, name="Common").pk,
     }
 
     def things(owner: User, name: str) -> Thing:

@@ -81,6 +81,19 @@ NOUNS = {
     "catalog:pull": "host",
     "catalog:delete-cached": "host",
     "catalog:": "image",
+    "api:application": "application",
+    "api:package": "package",
+    "api:environment": "environment",
+    "api:dictionary": "dictionary",
+    "deployments:package": "package",
+    "deployments:export-package": "package",
+    "deployments:delete-package": "package",
+    "deployments:set-entry": "dictionary",
+    "deployments:remove-entry": "dictionary",
+    "deployments:dictionary": "dictionary",
+    "deployments:edit-dictionary": "dictionary",
+    "deployments:delete-dictionary": "dictionary",
+    "deployments:": "environment",
 }
 # What a POST to the API sends, so that it is refused for the role's sake or for nothing.
 BODIES: dict[str, dict[str, Any]] = {
@@ -135,6 +148,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:task-pause": {"path": "0_1_1_1"},
     "api:task-approve": {"path": "0_1_1_1"},
     "api:quotas": {"role": "Developer", "maximum_vms": 1},
+    "api:packages": {"application": "New", "version": "1"},
+    "api:packages-import": {"yaml": "application: New\nversion: 1"},
+    "api:environments": {"name": "new"},
+    "api:dictionaries": {"name": "new"},
+    "api:deployment-preview": {"environment": "Staging", "package": "Shop 1.0"},
 }
 FORM = urlencode({"running_vms": "keep", "reason": "test", "active": "false"}).encode()
 

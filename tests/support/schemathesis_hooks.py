@@ -140,6 +140,16 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "batches":
         host = KNOWN["ids"]["hosts"][chance // 2 % len(KNOWN["ids"]["hosts"])]
         aimed = {"verb": "host.inventory", "ids": [host]}
+    if noun in ("environments", "dictionaries"):
+        named = {"name": aimed["name"]} if "name" in body else {}
+        aimed = {**named, "description": "a test"}
+    if noun == "packages" and "application" in body:
+        aimed = {"application": f"fresh-{chance:x}", "version": "1"}
+    if noun == "packages" and {"yaml", "artifact"} & body.keys():
+        aimed = {"yaml": f"application: fresh-{chance:x}\nversion: 1"}
+    if noun == "deployments" and "environment" in body:
+        known = {name: KNOWN["ids"][f"{name}s"][0] for name in ("environment", "package")}
+        aimed = {**known, "operation": "deploy"}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}
