@@ -292,6 +292,7 @@ def known_orchestrators() -> list[str]:
 
 def _make(request: PageRequest) -> HttpResponse:
     """Make the task that was previewed; refused when something has changed since."""
+    request.actor.require("deployments.run")
     query = QueryDict(request.POST.get("query", ""))
     answers = answers_of(request, query)
     mapping_rows(answers)
