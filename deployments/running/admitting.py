@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 GATE = "deployments"
 STEP_KINDS = {False: "task.step", True: "task.safe_step"}  # by whether it may be repeated
 WOKEN = 20  # tasks, when something became free
+LOOKED_AT = 500  # steps of a task that wait, at a time
+NO_PLACE = "All places for steps are taken."
 # Blocks whose VMs are being changed, or were left half changed.
 IN_THE_MIDDLE = ["executing", "failing", "failed", "aborting", "aborted", "stopped"]
 
@@ -101,19 +103,18 @@ def _named(subject: str) -> str:
 
 def admit(task: Task) -> None:
     """Let the task's reached steps run, as far as limits and locks allow; else say why not."""
-    reached = list(
-        Step.objects.filter(task=task, state=StepState.QUEUED)
-        .select_related("block")
-        .order_by("number")
-    )
-    if not reached:
+    waiting = Step.objects.filter(task=task, state=StepState.QUEUED)
+    if not waiting.exists():
         return
     hold_gate()
     free = _free_places(task)
+    if free < 1:
+        waiting.filter(reason="").update(reason=NO_PLACE)
+        return
     unavailable = Unavailable(task)
-    for step in reached:
-        why = "All places for steps are taken." if free < 1 else ""
-        why = why or unavailable.why_not(step) or _keep(task, step.block, _vms_of(step.block))
+    for step in waiting.select_related("block").order_by("number")[:LOOKED_AT]:
+        why = NO_PLACE if free < 1 else unavailable.why_not(step)
+        why = why or _keep(task, step.block, _vms_of(step.block))
         if why:
             if why != step.reason:
                 Step.objects.filter(pk=step.pk).update(reason=why[:500])

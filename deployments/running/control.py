@@ -64,7 +64,7 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
         )
         build(task, prepared.plan)
         move_task(task, TaskState.PENDING, expect=[TaskState.REGISTERED])
-        told(actor, task, "created", f"{task.get_kind_display()}, fingerprint {task.fingerprint}")
+        told(actor, task, "created", f"{task.get_kind_display()}, plan {task.fingerprint[:12]}")
     return task
 
 
