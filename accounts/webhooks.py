@@ -38,6 +38,10 @@ NOUNS = (
     "token",
     "user",
     "role",
+    "task",
+    "package",
+    "environment",
+    "dictionary",
 )
 
 
