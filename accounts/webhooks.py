@@ -39,6 +39,10 @@ NOUNS = (
     "token",
     "user",
     "role",
+    "task",
+    "package",
+    "environment",
+    "dictionary",
 )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Deployed,
         DeployedApplication,
         Dictionary,
+        DictionaryEntry,
         Environment,
         Package,
     )
@@ -104,6 +105,7 @@ class Comparison:
         self.missing: dict[str, set[str]] = {}  # key → where it is wanted
         self.wrong: list[Problem] = []
         self.unmapped: list[str] = []
+        self._found: dict[tuple[Any, Any, str], dict[str, DictionaryEntry]] = {}
 
     def compare(self, wanted: Wanted) -> None:
         """Find the deltas of one application, in delta order."""
@@ -193,10 +195,8 @@ class Comparison:
         position: int,
     ) -> Value:
         site, kind = self.sites[path], types.TYPES[deployable.type]
-        resolver = dictionaries.resolver(
-            self.values,
-            (wanted.application, member.application),
-            path,
+        resolver = dictionaries.Resolver(
+            self._entries(wanted.application, member.application, path),
             self.builtin(wanted, deployable.name, site),
         )
         where = f"{deployable.name} on {site.container.name}"
@@ -226,6 +226,16 @@ class Comparison:
             member.application.name if member.pk != getattr(wanted.package, "pk", None) else "",
             position,
         )
+
+    def _entries(
+        self, application: Application, member: Application, path: str
+    ) -> dict[str, DictionaryEntry]:
+        """Return the entries that count there; asked for by each deployable of a container."""
+        key = (application.pk, member.pk, path)
+        if key not in self._found:
+            found = dictionaries.entries_for(self.values, (application, member), path)
+            self._found[key] = found
+        return self._found[key]
 
     def _check(self, kind: types.DeployableType, properties: dict[str, Any], where: str) -> None:
         plain = {name: one for name, one in properties.items() if name in kind.properties}

@@ -185,13 +185,12 @@ class Resolver:
         return self._text(entry.value, (*inside, key))
 
 
-def resolver(
+def entries_for(
     dictionaries: Sequence[Dictionary],
     applications: Collection[Application],
     container: str | None,
-    builtin: Mapping[str, str],
-) -> Resolver:
-    """Return what resolves placeholders of an application on the container of a path.
+) -> dict[str, DictionaryEntry]:
+    """Return the entries that count for an application on the container of a path, by key.
 
     `applications` are the one that is deployed and, of a composite, the member's. Dictionaries
     restricted to others are not asked; without a container, those restricted to any.
@@ -206,7 +205,7 @@ def resolver(
             continue
         for entry in one.entries.all():
             entries.setdefault(entry.key, entry)
-    return Resolver(entries, builtin)
+    return entries
 
 
 def revealed(value: Any) -> tuple[Any, frozenset[str]]:

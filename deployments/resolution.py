@@ -28,13 +28,14 @@ class Candidate(Protocol):
 
 
 One = TypeVar("One", bound=Candidate)
+Held = TypeVar("Held", bound=Candidate, covariant=True)
 Need = tuple[str, str, Range]  # who needs it, the application, its range
 
 
-class Shelf(Protocol[One]):
+class Shelf(Protocol[Held]):
     """Where versions of applications are found, by lower-case name."""
 
-    def versions(self, name: str) -> Sequence[One]: ...
+    def versions(self, name: str) -> Sequence[Held]: ...
 
 
 @dataclass

@@ -154,7 +154,8 @@ def _orchestrators(
         return tuple(given), "deployment"
     if root.package is None:  # undeploying: those of the last deployment, unless told otherwise
         return tuple(root.record.orchestrators if root.record else ()), "record"
-    resolver = dictionaries.resolver(values, (root.application,), None, comparison.builtin(root))
+    entries = dictionaries.entries_for(values, (root.application,), None)
+    resolver = dictionaries.Resolver(entries, comparison.builtin(root))
     if root.package.orchestrators:
         found, source = [resolver.resolved(one) for one in root.package.orchestrators], "package"
     elif ORCHESTRATOR_KEY in resolver.entries:

@@ -184,7 +184,9 @@ class DeployedApplicationOutput(Output):
     package = serializers.UUIDField(source="package_id")
     orchestrators = serializers.ListField(child=serializers.CharField())
     as_dependency = serializers.BooleanField(help_text="Another application brought it along.")
-    partial = serializers.BooleanField(help_text="The last deployment did not get to its end.")
+    partial = serializers.BooleanField(  # type: ignore[assignment]
+        help_text="The last deployment did not get to its end."
+    )
     deployeds = DeployedOutput(many=True)
     updated_at = serializers.DateTimeField()
 
@@ -228,7 +230,7 @@ class DictionaryChanges(Input):
     description = Text(max_length=10_000, allow_blank=True, required=False)
     applications = Texts(required=False, help_text="Ids or names.")
     containers = Texts(required=False, help_text="Paths: `vm:<id>`, `host:<id>`.")
-    entries = serializers.DictField(  # type: ignore[assignment]
+    entries = serializers.DictField(
         child=Text(allow_blank=True, allow_null=True, trim_whitespace=False),
         required=False,
         help_text="Key → value; null removes a key. Others stay.",

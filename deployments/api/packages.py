@@ -166,6 +166,7 @@ class ApplicationItem(ApplicationView, Shows, Patches):
     }
 
     def change(self, thing: Application, data: dict[str, Any]) -> None:
+        self.actor.require("deployments.manage")
         if "description" in data:
             packages.describe_application(self.actor, thing, description=data["description"])
 

@@ -195,8 +195,9 @@ def dictionary_page(request: PageRequest, id: UUID) -> HttpResponse:
 
 def _names(paths: list[str]) -> list[str]:
     ids = [path.partition(":")[2] for path in paths]
-    found = [*VirtualMachine.objects.filter(pk__in=ids), *Host.objects.filter(pk__in=ids)]
-    return sorted(one.name for one in found)
+    models: tuple[Any, Any] = (VirtualMachine, Host)
+    found = [model.objects.filter(pk__in=ids).values_list("name", flat=True) for model in models]
+    return sorted(name for names in found for name in names)
 
 
 @form_view

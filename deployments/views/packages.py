@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
@@ -19,8 +19,6 @@ from vms.views.templates import form_view
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    from django.http import FileResponse
 
     from orchestrator.web.pages import PageRequest
 
@@ -91,9 +89,9 @@ def import_package(request: PageRequest) -> HttpResponse:
 
 @require_safe
 @pages.page
-def export(request: PageRequest, id: UUID) -> FileResponse:
+def export(request: PageRequest, id: UUID) -> HttpResponse:
     """Download a version as a zip."""
-    return download(_package(request, id))
+    return cast("HttpResponse", download(_package(request, id)))
 
 
 @require_POST

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -153,12 +154,13 @@ def mapping_rows(answers: Answers) -> list[Row]:
     return rows
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shown:
     """A plan for the page: its deltas with keys, and the tree."""
 
     prepared: Prepared
     keys: dict[tuple[str, str], str]
+    names: dict[str, str]  # path of a container → its name
 
     @property
     def deltas(self) -> list[dict[str, Any]]:
@@ -180,26 +182,20 @@ class Shown:
             found[delta.operation.value] = found.get(delta.operation.value, 0) + 1
         return found
 
-    @property
+    @cached_property
     def steps(self) -> int:
         plan = self.prepared.plan
         return sum(len(leaf.steps) for leaf in plan.leaves()) if plan else 0
 
-    @property
+    @cached_property
     def tree(self) -> dict[str, Any] | None:
         return self._node(self.prepared.plan) if self.prepared.plan else None
-
-    def _name(self, key: str) -> str:
-        """Return the name of a container whose path is the key of a block."""
-        return next(
-            (one.container_name for one in self.prepared.deltas if one.container == key), key
-        )
 
     def _node(self, block: Block) -> dict[str, Any]:
         return {
             "block": block,
             "kind": block.kind.value,
-            "key": ", ".join(self._name(key) for key in block.key.split(", ")),
+            "key": ", ".join(self.names.get(key, key) for key in block.key.split(", ")),
             "open": self.steps <= OPEN_UP_TO or not block.is_leaf,
             "count": sum(len(leaf.steps) for leaf in block.leaves()),
             "children": [self._node(child) for child in block.children],
@@ -261,7 +257,8 @@ def _context(
     shown = None
     if prepared:
         keys = {delta.key: f"d{number}" for number, delta in enumerate(prepared.deltas)}
-        shown = Shown(prepared, keys)
+        names = {delta.container: delta.container_name for delta in prepared.deltas}
+        shown = Shown(prepared, keys, names)
     return {
         "answers": answers,
         "rows": rows,
@@ -292,6 +289,7 @@ def known_orchestrators() -> list[str]:
 
 def _make(request: PageRequest) -> HttpResponse:
     """Make the task that was previewed; refused when something has changed since."""
+    request.actor.require("deployments.run")
     query = QueryDict(request.POST.get("query", ""))
     answers = answers_of(request, query)
     mapping_rows(answers)

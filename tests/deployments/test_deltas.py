@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -270,7 +271,7 @@ def test_placeholders_and_secrets(fleet):
     assert "hush" not in everything
     # It is put in when the step runs, and only then.
     shown, secrets = dictionaries.revealed(dict(values["web-1"]["values"]))
-    assert (shown["PASSWORD"], secrets) == ("hush-hush", {"hush-hush"})
+    assert (shown["PASSWORD"], set(secrets)) == ("hush-hush", {"hush-hush"})
     assert "hush" not in str(dictionaries.masked(values["web-1"]))
     deployed.record(prepared.as_json(), None)
     assert set(operations(fleet.prepare(package)).values()) == {"NOOP"}
@@ -428,7 +429,7 @@ def test_a_vm_from_a_template_is_made_changed_and_deleted(fleet):
 
 def test_every_other_type_contributes_as_the_table_says(fleet):
     def package(version, **changes):
-        properties = {
+        properties: dict[str, Any] = {
             "svc": ("service", {"service": "nginx"}),
             "conf": ("configuration", {"path": "/etc/x", "values": {"a": 1}}),
             "state": ("state", {"state": "stopped"}),

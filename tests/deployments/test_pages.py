@@ -27,6 +27,12 @@ def text_of(response, status=200):
     return re.sub(r"\s+", " ", response.content.decode())
 
 
+def found(pattern, page):
+    match = re.search(pattern, page)
+    assert match, pattern
+    return match[1]
+
+
 YAML = b"""application: Shop
 version: "1.0"
 deployables:
@@ -134,7 +140,7 @@ def test_the_wizard_previews_and_makes_the_task(client, fleet):
     (key,) = re.findall(r'data-key="(d\d)" tabindex="0"> <td>seed', page)
     assert re.search(rf'data-for="{key}"[^>]*>.{{0,200}}Execute seed on db-1', page)
 
-    selection = re.search(r'name="for" value="([^"]+)"', page)[1]
+    selection = found(r'name="for" value="([^"]+)"', page)
     answers = {
         **chosen,
         "operation": "deploy",
@@ -151,7 +157,7 @@ def test_the_wizard_previews_and_makes_the_task(client, fleet):
     assert "by parallel-by-container: db-1" in page
     assert "Execute setup on web-1" not in page
     form = {
-        name: re.search(rf'name="{name}" value="([^"]*)"', page)[1].replace("&amp;", "&")
+        name: found(rf'name="{name}" value="([^"]*)"', page).replace("&amp;", "&")
         for name in ("query", "fingerprint")
     }
     # Something changed since: refused, and nothing is made.
@@ -159,7 +165,7 @@ def test_the_wizard_previews_and_makes_the_task(client, fleet):
     assert "Something has changed" in text_of(client.post(url, {**form, "then": "keep"}), 409)
     assert not Task.objects.exists()
     page = text_of(client.get(url, answers))
-    form["fingerprint"] = re.search(r'name="fingerprint" value="([^"]*)"', page)[1]
+    form["fingerprint"] = found(r'name="fingerprint" value="([^"]*)"', page)
     answer = client.post(url, {**form, "then": "keep"})
     task = Task.objects.get()
     assert answer.status_code == 303

@@ -280,7 +280,7 @@ def address(name: str, ids: dict[str, Any]) -> str:
     if name == "api:anything-else":
         return "/api/v2/nothing/"
     arguments: dict[str, Any] = {}
-    for key in re.findall(r"<uuid:(\w+)>", pattern):
+    for key in re.findall(r"<(?:uuid|str):(\w+)>", pattern):
         arguments[key] = ids[noun_of(name) if key == "id" else key]
     if "<slug:kind>" in pattern:
         arguments["kind"] = "cordon"

@@ -257,6 +257,10 @@ PLACES = {
     "image": "/images/",
     "user": "/users/",
     "token": "/tokens/",
+    "task": "/tasks/",
+    "package": "/packages/",
+    "environment": "/environments/",
+    "dictionary": "/dictionaries/",
 }
 
 
