@@ -29,7 +29,6 @@ MAXIMUM = 20  # of one account
 NOUNS = (
     "vm",
     "job",
-    "task",
     "host",
     "grant",
     "access_request",

@@ -252,7 +252,6 @@ PLACES = {
     "vm": "/vms/",
     "host": "/hosts/",
     "job": "/jobs/",
-    "task": "/tasks/",
     "template": "/templates/",
     "image": "/images/",
     "user": "/users/",
