@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import django_filters
 from rest_framework.response import Response
@@ -34,7 +34,7 @@ from orchestrator.api.views import ApiView, Lists, Posts, Shows
 from orchestrator.refusals import Conflict
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
+    from django.db.models import Model, QuerySet
     from rest_framework.request import Request
 
     from jobs.models import Job
@@ -62,7 +62,7 @@ class StepFilter(django_filters.FilterSet):
 
 class TaskView(ApiView):
     tag = "tasks"
-    model = Task
+    model: ClassVar[type[Model]] = Task
     output: Any = TaskOutput
 
     def rows(self) -> QuerySet[Any]:
