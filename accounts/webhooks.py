@@ -29,6 +29,7 @@ MAXIMUM = 20  # of one account
 NOUNS = (
     "vm",
     "job",
+    "task",
     "host",
     "grant",
     "access_request",

@@ -71,7 +71,7 @@ class BlockOutput(Output):
 
     path = serializers.CharField(help_text="`0_1_1`.")
     kind = serializers.ChoiceField(Block.Kind.choices)
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     state = serializers.ChoiceField(BlockState.choices)
     made_by = serializers.CharField(help_text="The orchestrator that made it.")
     key = serializers.CharField(help_text="From what: a container, a group …")
@@ -193,7 +193,7 @@ class StepFilter(django_filters.FilterSet):
 
 class TaskView(ApiView):
     tag = "tasks"
-    model: Any = Task
+    model = Task
     output: Any = TaskOutput
 
     def rows(self) -> QuerySet[Any]:

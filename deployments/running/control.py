@@ -55,7 +55,7 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
             kind=KINDS[prepared.kind],
             title=prepared.title,
             environment=Environment.objects.get(pk=prepared.environment_id),
-            package=Package.objects.filter(pk=_package_of(prepared)).first(),
+            package=_package_of(prepared),
             policy=dict(prepared.policy),
             planned=prepared.as_json(),
             asked=dict(asked or {}),
@@ -68,9 +68,11 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
     return task
 
 
-def _package_of(prepared: Prepared) -> str | None:
+def _package_of(prepared: Prepared) -> Package | None:
+    """Return the version that is deployed, or that goes."""
     first = prepared.parts[0] if prepared.parts else None
-    return first.package or first.previous if first else None
+    pk = (first.package or first.previous) if first else None
+    return Package.objects.filter(pk=pk).first() if pk else None
 
 
 def start(actor: Actor, task: Task) -> Job:

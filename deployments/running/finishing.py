@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 def finish(
     step_id: UUID | str, job_id: UUID, result: Success | Failure | Pause, *, cut: bool = False
-) -> bool:
-    """End the attempt that `job_id` is, if it is still under way; return whether it was.
+) -> None:
+    """End the attempt that `job_id` is, if it is still under way.
 
     `cut`: it was interrupted. What follows in the plan goes on in the same transaction.
     """
     with transaction.atomic():
         step = Step.objects.filter(pk=step_id).only("task_id", "block_id", "attempt").first()
         if step is None:
-            return False
+            return
         task = locked(step.task_id)
         to = {Success: StepState.DONE, Failure: StepState.FAILED, Pause: StepState.PAUSED}
         values: dict[str, Any] = {
@@ -42,9 +42,8 @@ def finish(
             values["interrupted"] = cut and task.intent == Task.Intent.ABORT
         rows = Step.objects.filter(pk=step_id, job=job_id)
         if not move(rows, to[type(result)], expect=[StepState.EXECUTING], **values):
-            return False
+            return
         if result.text:
             StepLog.objects.create(step_id=step.pk, attempt=step.attempt, text=result.text)
         advance(task, [step.block_id])
         admitting.wake_others(task)
-    return True

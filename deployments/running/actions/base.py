@@ -12,6 +12,7 @@ from deployments.models.tasks import Step, StepLog, Task
 from deployments.running.results import Busy, Failure, Result, Retry, Success
 from deployments.states import StepState
 from hosts.models import Health
+from jobs.handlers import handler_of
 from jobs.models import Job
 from jobs.queueing import request_cancel
 from orchestrator.refusals import Conflict, NotFound
@@ -60,7 +61,8 @@ class Run:
         """Return the VM that the step acts on. Raises `NotFound`, `Conflict`."""
         container = self.action.get("container", {})
         vm_id = container.get("vm") or self._created(container.get("created"))
-        found = VirtualMachine.objects.select_related("host__status").filter(pk=vm_id).first()
+        vms = VirtualMachine.objects.select_related("host__status")
+        found = vms.filter(pk=vm_id).first() if vm_id else None
         if found is None:
             raise NotFound("The VM of this step is not there any more.")
         return found
@@ -111,7 +113,7 @@ class ByJob(Action):
         return Busy(FIRST_LOOK)
 
     def look(self, run: Run) -> Result:
-        job = Job.objects.filter(pk=run.memory.get("job")).first()
+        job = self.job(run)
         if job is None:
             return Failure("The job of this step is not there any more. Look what it has done.")
         if not job.is_final:
@@ -123,6 +125,11 @@ class ByJob(Action):
         if job.state == Job.State.DONE:
             return self.ended(run, job)
         return self.failed(run, job)
+
+    def job(self, run: Run) -> Job | None:
+        """Return the job that the attempt asked for, if it is there still."""
+        pk = run.memory.get("job")
+        return Job.objects.filter(pk=pk).first() if pk else None
 
     def failed(self, run: Run, job: Job) -> Result:
         """Return what a job that failed comes to: again where that may help and does no harm."""
@@ -138,11 +145,9 @@ class ByJob(Action):
         return bool(host and host.status.health == Health.UNREACHABLE)
 
     def cancel(self, run: Run) -> None:
-        job = Job.objects.filter(pk=run.memory.get("job")).first()
+        job = self.job(run)
         if job is None or job.is_final:
             return
-        from jobs.handlers import handler_of
-
         if handler_of(job.kind).cancellable:
             request_cancel(job, reason="The step that asked for it was interrupted.")
         else:

@@ -252,6 +252,7 @@ PLACES = {
     "vm": "/vms/",
     "host": "/hosts/",
     "job": "/jobs/",
+    "task": "/tasks/",
     "template": "/templates/",
     "image": "/images/",
     "user": "/users/",

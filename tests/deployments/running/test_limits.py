@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from deployments.models import Step, Task, TaskLock
 from deployments.running import control, planwork
@@ -271,6 +273,11 @@ def test_stop_is_graceful_and_a_forced_cancel_ends_what_is_stuck(
     assert engine.step(task, "1").attempt == 1
     control.archive(engine.alice, task)
     assert engine.state(task) == "done"
+    kept = Task.objects.beyond_retention()
+    assert not kept.exists()
+    long_ago = timezone.now() - timedelta(days=366)
+    Task.objects.filter(pk=task.pk).update(finished_at=long_ago)
+    assert kept.get() == task
     with pytest.raises(Conflict, match="is done"):
         engine.start(task)
 
