@@ -39,7 +39,6 @@ NOUNS = (
     "token",
     "user",
     "role",
-    "task",
     "package",
     "environment",
     "dictionary",

@@ -257,7 +257,6 @@ PLACES = {
     "image": "/images/",
     "user": "/users/",
     "token": "/tokens/",
-    "task": "/tasks/",
     "package": "/packages/",
     "environment": "/environments/",
     "dictionary": "/dictionaries/",
