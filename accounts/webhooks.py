@@ -29,6 +29,7 @@ MAXIMUM = 20  # of one account
 NOUNS = (
     "vm",
     "job",
+    "task",
     "host",
     "grant",
     "access_request",
@@ -38,7 +39,6 @@ NOUNS = (
     "token",
     "user",
     "role",
-    "task",
     "package",
     "environment",
     "dictionary",

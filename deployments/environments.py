@@ -18,7 +18,7 @@ from deployments.planning import Container
 from deployments.schemas import Field, problems
 from events.publishing import publish
 from hosts.models import Health, Host
-from orchestrator.refusals import Conflict, Invalid
+from orchestrator.refusals import Conflict, Invalid, NotFound
 from vms.models import VirtualMachine
 from vms.states import State
 
@@ -194,6 +194,14 @@ def _uuid(text: Any) -> Any:
     from orchestrator.api.references import as_id
 
     return as_id(str(text))
+
+
+def fresh(pk: Any) -> Environment:
+    """Return an environment as it is now: its policy and balancers count for a fingerprint."""
+    found = Environment.objects.filter(pk=pk).first()
+    if found is None:
+        raise NotFound("This environment is not there any more.")
+    return found
 
 
 # What it consists of ----------------------------------------------------------------------------

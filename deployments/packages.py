@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -320,7 +320,3 @@ def announce(package: Package) -> None:
         {"name": package.title},
         permission="deployments.view",
     )
-
-
-def versions_of(application: Application) -> Iterable[Package]:
-    return application.packages.order_by("-id")

@@ -57,7 +57,7 @@ class DeployableOutput(Output):
     """What a package wants on containers."""
 
     name = serializers.CharField()
-    type = serializers.ChoiceField([*types.TYPES])
+    type = serializers.CharField(help_text=f"One of {', '.join(types.TYPES)}.")
     tags = serializers.ListField(child=serializers.CharField())
     properties = Keys()
     sha256 = serializers.SerializerMethodField(help_text="Of its file; empty without one.")

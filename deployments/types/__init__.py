@@ -4,4 +4,3 @@ from deployments.types.base import Change as Change
 from deployments.types.base import DeployableType as DeployableType
 from deployments.types.base import contribute as contribute
 from deployments.types.registry import TYPES as TYPES
-from deployments.types.registry import type_named as type_named

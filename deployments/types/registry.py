@@ -14,7 +14,3 @@ TYPES: dict[str, DeployableType] = {
         *(STATE, SNAPSHOT, CHECK, WAIT, MANUAL),
     )
 }
-
-
-def type_named(name: str) -> DeployableType | None:
-    return TYPES.get(name)

@@ -257,8 +257,8 @@ def _context(
     shown = None
     if prepared:
         keys = {delta.key: f"d{number}" for number, delta in enumerate(prepared.deltas)}
-        names = {delta.container: delta.container_name for delta in prepared.deltas}
-        shown = Shown(prepared, keys, names)
+        titles = {delta.container: delta.container_name for delta in prepared.deltas}
+        shown = Shown(prepared, keys, titles)
     return {
         "answers": answers,
         "rows": rows,

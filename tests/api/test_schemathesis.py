@@ -104,8 +104,8 @@ admin = Actor(user=User.objects.get(username="admin"))
 vm = VirtualMachine.objects.filter(state="running").first()
 environment = environments.create_environment(admin, name="tested", members=[{"vm": vm}])
 package = packages.create_package(admin, {"application": "Tested", "version": "1.0",
-    "deployables": [
-        {"name": "a", "type": "script", "tags": ["*"], "properties": {"script": "true"}}],
+    "deployables": [{"name": "a", "type": "script", "tags": ["*"],
+        "properties": {"script": "true"}}],
     "policy": {"approvals": [{"name": "Go", "at": "start"}]}})
 prepared = specs.prepare(actor=admin, environment=environment, package=package)
 made = {"environment": [str(environment.pk)], "package": [str(package.pk)]}

@@ -148,8 +148,7 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun == "packages" and {"yaml", "artifact"} & body.keys():
         aimed = {"yaml": f"application: fresh-{chance:x}\nversion: 1"}
     if noun == "deployments" and "environment" in body:
-        known = {name: KNOWN["ids"][f"{name}s"][0] for name in ("environment", "package")}
-        aimed = {**known, "operation": "deploy"}
+        aimed = {name: KNOWN["ids"][f"{name}s"][0] for name in ("environment", "package")}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}
