@@ -27,6 +27,7 @@ TYPES = {
     "fernet_keys": {"comma list"},
     "weights": {"JSON"},
     "folder": {"path"},
+    "path": {"path"},
     "public_url": {"URL"},
     "redis": {"URL"},
     "syslog": {"URL"},
@@ -55,7 +56,9 @@ def shown(default: ast.expr) -> str:
     try:
         value: Any = ast.literal_eval(default)
     except ValueError:  # BASE_DIR / "var"
-        return "`var`"
+        assert isinstance(default, ast.BinOp)
+        name = f"`{ast.literal_eval(default.right)}`"
+        return name if ast.unparse(default.left) == "BASE_DIR" else f"{name} in `VAR_DIR`"
     if value in ("", []):
         return ""
     if isinstance(value, bool):
