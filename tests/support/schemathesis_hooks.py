@@ -127,8 +127,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed = {"template": f"fresh-{chance:x}", "reason": "a test"}
     if noun == "tasks":
         if "environment" in body:
-            known = KNOWN["ids"]
-            aimed = {name: known[f"tasks.{name}"][0] for name in ("environment", "package")}
+            there = KNOWN["ids"]
+            aimed = {name: there[f"tasks.{name}"][0] for name in ("environment", "package")}
         aimed |= {"paths": ["0_1_1_1_1"]} if "paths" in body else {}
         aimed |= {"path": "0_1_1_1_1"} if "path" in body else {}
         tomorrow = datetime.now(UTC) + timedelta(days=1)
