@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from deployments import types
+from deployments import packages, types
 from deployments.deltas import Wanted
 from deployments.environments import Site
 from deployments.planning import Block, Container, Delta, Operation, Rule, Spec, Step
@@ -116,9 +116,7 @@ def wanted_root(wanted: Sequence[Wanted]) -> Wanted:
 
 
 def _members(package: Package) -> list[Package]:
-    from deployments.packages import flattened, is_composite
-
-    return flattened(package)[0] if is_composite(package) else []
+    return packages.flattened(package)[0] if packages.is_composite(package) else []
 
 
 def balanced(block: Block, balancers: Mapping[str, Mapping[str, Any]]) -> Block:

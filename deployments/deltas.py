@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deployments import artifacts, dictionaries, packages, types
 from deployments.documents import refuse
 from deployments.environments import Site
+from deployments.models import Deployed
 from deployments.planning import Operation
 from deployments.prepared import DeltaView, Value
 from deployments.schemas import PLACEHOLDER, Field, Problem, problems
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from deployments.models import (
         Application,
         Deployable,
-        Deployed,
         DeployedApplication,
         Dictionary,
         DictionaryEntry,
@@ -105,6 +105,7 @@ class Comparison:
         self.missing: dict[str, set[str]] = {}  # key → where it is wanted
         self.wrong: list[Problem] = []
         self.unmapped: list[str] = []
+        self._taken: set[tuple[str, str]] = set()
         self._found: dict[tuple[Any, Any, str], dict[str, DictionaryEntry]] = {}
 
     def compare(self, wanted: Wanted) -> None:
@@ -141,13 +142,15 @@ class Comparison:
                 else:
                     found.append(path)
             found.sort(key=lambda path: self.sites[path].container.place)
-        if deployable.name in self.mapping:
+        name = deployable.name
+        if taken := [path for path in found if (name, path) in self._taken]:
             text = (
-                f"Two deployables of this deployment are named {deployable.name};"
-                " what is deployed on a container has names of its own. Rename one."
+                f"Two deployables named {name} go to"
+                f" {self.sites[taken[0]].container.name}; rename one, or map them apart."
             )
-            self.wrong.append(Problem(("mapping", deployable.name), text))
-        self.mapping[deployable.name] = found
+            self.wrong.append(Problem(("mapping", name), text))
+        self._taken |= {(name, path) for path in found}
+        self.mapping[name] = [*self.mapping.get(name, []), *found]
         if not found:
             self.unmapped.append(deployable.name)
         return found
@@ -296,8 +299,6 @@ class Comparison:
 
 def refuse_taken(environment: Environment, deltas: Iterable[DeltaView], own: set[Any]) -> None:
     """Raise `Conflict` when another application has something of the same name on a container."""
-    from deployments.models import Deployed
-
     made = {delta.key for delta in deltas if delta.operation is Operation.CREATE}
     if not made:
         return

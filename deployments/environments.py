@@ -18,6 +18,7 @@ from deployments.planning import Container
 from deployments.schemas import Field, problems
 from events.publishing import publish
 from hosts.models import Health, Host
+from orchestrator.api.references import as_id
 from orchestrator.refusals import Conflict, Invalid, NotFound
 from vms.models import VirtualMachine
 from vms.states import State
@@ -74,7 +75,7 @@ def _change(environment: Environment, fields: Mapping[str, Any]) -> None:
         raise Invalid.field("balancers", "Give balancers by their names.")
     for name, balancer in environment.balancers.items():
         refuse(problems(BALANCER, balancer, ("balancers", name)))
-        if not VirtualMachine.objects.open().filter(pk=_uuid(balancer["vm"])).exists():
+        if not VirtualMachine.objects.open().filter(pk=as_id(str(balancer["vm"]))).exists():
             raise Invalid.field("balancers", f"The VM of the balancer {name} is not there.")
     try:
         environment.full_clean()
@@ -188,12 +189,6 @@ def announce(environment: Environment) -> None:
         {"name": environment.name},
         permission="deployments.view",
     )
-
-
-def _uuid(text: Any) -> Any:
-    from orchestrator.api.references import as_id
-
-    return as_id(str(text))
 
 
 def fresh(pk: Any) -> Environment:

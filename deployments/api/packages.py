@@ -291,10 +291,8 @@ class ArtifactList(ApiView):
     }
 
     def rows(self) -> QuerySet[Artifact]:
-        return Artifact.objects.all() if self.actor.can("deployments.view") else self.none()
-
-    def none(self) -> QuerySet[Artifact]:
-        return Artifact.objects.none()
+        rows = Artifact.objects.all()
+        return rows if self.actor.can("deployments.view") else rows.none()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super(ApiView, self).initial(request, *args, **kwargs)  # the body stays unread

@@ -364,6 +364,9 @@ def test_composites_are_flattened_and_ordered(fleet):
     assert [child.label for child in undeploy.plan.children] == [
         *("Undeploy package A 1.0", "Undeploy package C 1.0", "Undeploy package B 1.0"),
     ]
+    fleet.package("A2", deployables=[script("a", tags=["*"])])
+    with pytest.raises(Invalid, match="Two deployables named a go to db-1"):
+        fleet.prepare(fleet.package("Suite", "1.4", packages=[member("A"), member("A2")]))
     # Values that are only for a member's application are for it inside of a composite, too.
     echo = fleet.package("D", deployables=[script("d", tags=["db"], script="{{word}}", undo="x")])
     own = dictionaries.create_dictionary(
