@@ -21,6 +21,10 @@ SHIPPED_ROLES: dict[str, frozenset[str]] = {
             "vms.use",
             "vms.view_all",
             "vms.manage_all",
+            "deployments.view",
+            "deployments.manage",
+            "deployments.run",
+            "deployments.skip",
             "jobs.view_all",
             "webhooks.use",
         }

@@ -31,6 +31,7 @@ MAXIMUM = 20  # of one account
 NOUNS = (
     "vm",
     "job",
+    "task",
     "host",
     "grant",
     "access_request",
@@ -41,6 +42,9 @@ NOUNS = (
     "user",
     "role",
     "audit",
+    "package",
+    "environment",
+    "dictionary",
 )
 
 

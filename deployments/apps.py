@@ -7,3 +7,8 @@ class DeploymentsConfig(AppConfig):
     """Packages rolled out over the fleet by plan."""
 
     name = "deployments"
+
+    def ready(self) -> None:
+        from deployments.running import wiring
+
+        wiring.register()

@@ -41,6 +41,8 @@ try:
     )
     ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
     DEPLOYMENT_ORCHESTRATORS: list[str] = env.list("DEPLOYMENT_ORCHESTRATORS", [])
+    ARTIFACT_DIR: Path = env.path("ARTIFACT_DIR", VAR_DIR / "artifacts")
+    ARTIFACT_MAXIMUM_MIB: int = env.positive("ARTIFACT_MAXIMUM_MIB", 2048)
     PUBLIC_URL: str = env.public_url("PUBLIC_URL", "")
     LOG_LEVEL: str = env.log_level_name("LOG_LEVEL", "INFO")
     LOG_FORMAT: str = env.choice("LOG_FORMAT", "json", ("json", "console"))
@@ -145,6 +147,13 @@ try:
     PLACEMENT_WEIGHTS: dict[str, float] = env.weights(
         "PLACEMENT_WEIGHTS", {"cached": 40.0, "balance": 40.0, "latency": 10.0, "failures": 30.0}
     )
+
+    # Deployments: tasks that run at once, and steps of all of them.
+    DEPLOYMENT_MAX_TASKS: int = env.positive("DEPLOYMENT_MAX_TASKS", 100)
+    DEPLOYMENT_MAX_STEPS: int = env.positive("DEPLOYMENT_MAX_STEPS", 32)
+    DEPLOYMENT_STEP_SECONDS: float = env.seconds("DEPLOYMENT_STEP_SECONDS", 6 * 3600)
+    DEPLOYMENT_MAINTENANCE: bool = env.bool("DEPLOYMENT_MAINTENANCE", False)  # none may start
+    DEPLOYMENT_RETENTION_DAYS: int = env.positive("DEPLOYMENT_RETENTION_DAYS", 365)
 except (EnvError, ImproperlyConfigured, ValueError) as error:
     sys.exit(f"orchestrator: bad setting: {error}")
 
@@ -393,6 +402,11 @@ SPECTACULAR_SETTINGS = {
         "HoldKind": "hosts.models.HostHold.Kind",
         "JobState": "jobs.models.Job.State",
         "VMState": "vms.states.State",
+        "TaskState": "deployments.states.TaskState",
+        "TaskKind": "deployments.models.tasks.Task.Kind",
+        "BlockState": "deployments.states.BlockState",
+        "BlockKind": "deployments.models.tasks.Block.Kind",
+        "StepState": "deployments.states.StepState",
         "RunningVMs": "accounts.revocation.CHOICES",
         "CachedCopies": "accounts.revocation.COPY_CHOICES",
         "PermissionCode": "accounts.permissions.CODES",
@@ -446,6 +460,7 @@ CELERY_BEAT_SCHEDULE = {
         ("turn-holds", "hosts.tasks.turn_holds", 2.0),
         ("watch-drains", "vms.tasks.watch_drains", 2.0),
         ("end-expired-access", "vms.tasks.end_expired_access", 5.0),
+        ("start-scheduled-tasks", "deployments.tasks.start_scheduled", 1.0),
         ("retain", "orchestrator.console.tasks.retain", 3600.0),
     ]
 }

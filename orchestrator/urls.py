@@ -11,6 +11,8 @@ from django.urls import include, path, re_path
 
 import accounts.api.urls
 import catalog.api
+import deployments.api.urls
+import deployments.running.api
 import events.api
 import hosts.api
 import jobs.api
@@ -87,6 +89,8 @@ api_urls = [
     *hosts.api.urlpatterns,
     *catalog.api.urlpatterns,
     *vms.api.urls.urlpatterns,
+    *deployments.api.urls.urlpatterns,
+    *deployments.running.api.urlpatterns,
     *orchestrator.api.urls.urlpatterns,
 ]
 
@@ -101,7 +105,9 @@ urlpatterns = [
     path("", include("jobs.urls")),
     path("", include("hosts.urls")),
     path("", include("vms.urls")),
+    path("", include("deployments.urls")),
     path("", include("catalog.urls")),
+    path("", include("deployments.running.urls")),
     path("", include("orchestrator.console.urls")),
 ]
 

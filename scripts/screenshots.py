@@ -1,9 +1,9 @@
 """Take the pictures of the documentation: `python -m scripts.screenshots [--pages FOLDER]`.
 
 Runs the product with its demo pool in a folder of its own, lets a small team ask for VMs, and
-writes docs/images/overview.png. `--pages` also writes every page of the console, wide and narrow,
-light and dark, to look at after a change of templates or styles; a page that is wider than its
-window is an error. Needs Chromium (`CHROMIUM`, default /usr/bin/chromium) and the group `dev`.
+writes the pictures in docs/images. `--pages` also writes every page of the console, wide and
+narrow, light and dark, to look at after a change of templates or styles; a page that is wider than
+its window is an error. Needs Chromium (`CHROMIUM`, default /usr/bin/chromium) and the group `dev`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "images" / "overview.png"
+PREVIEW = PICTURE.with_name("deployment-preview.png")
+ENVIRONMENT = PICTURE.with_name("environment.png")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # The API waits at most 60 s with us.
@@ -158,6 +160,130 @@ def _id_of(demo: Demo, path: str, name: str = "") -> str:
     return str(next(row["id"] for row in rows if not name or row["name"] == name))
 
 
+DATABASE = {
+    "application": "Database",
+    "version": "16.2",
+    "description": "The database of the shop.",
+    "deployables": [
+        {
+            "name": "schema",
+            "type": "script",
+            "tags": ["db"],
+            "properties": {
+                "script": "psql --file /opt/schema.sql",
+                "undo": "psql --file /opt/undo.sql",
+            },
+        },
+    ],
+}
+SHOP = {
+    "application": "Shop",
+    "version": "2.4.0",
+    "description": "Front end and workers of the shop.",
+    "orchestrators": ["sequential-by-deployment-group", "parallel-by-container"],
+    "policy": {
+        "gate": {"probe": "http", "port": 8080, "path": "/health", "minimum_healthy_seconds": 30},
+        "on_failure": {"tolerated": "25%", "siblings": "finish", "then": "hold"},
+        "approvals": [{"name": "Release manager", "at": "start", "role": "Operator"}],
+    },
+    "deployables": [
+        {
+            "name": "settings",
+            "type": "configuration",
+            "tags": ["web"],
+            "properties": {
+                "path": "/etc/shop.env",
+                "values": {"PORT": "{{port}}", "PASSWORD": "{{password}}"},
+            },
+        },
+        {
+            "name": "migrate",
+            "type": "script",
+            "tags": ["web"],
+            "properties": {
+                "script": "shop migrate --on {{container.name}}",
+                "undo": "shop migrate --back",
+            },
+        },
+        {
+            "name": "shop",
+            "type": "service",
+            "tags": ["web"],
+            "properties": {"service": "shop"},
+        },
+        {
+            "name": "report",
+            "type": "script",
+            "tags": ["db"],
+            "properties": {"script": "shop report"},
+        },
+    ],
+}
+MEMBERS = [
+    {"vm": "unit-tests", "group": 1, "tags": ["web"], "labels": {"site": "a"}},
+    {"vm": "nightly-ios", "group": 2, "tags": ["web"], "labels": {"site": "a"}},
+    {"vm": "nightly-macos", "group": 2, "tags": ["web"], "labels": {"site": "b"}},
+    {"vm": "signing", "group": 3, "tags": ["db"]},
+    {"tag": "extra", "tags": ["web"]},
+]
+
+
+def deployments_of(demo: Demo) -> dict[str, str]:
+    """Make packages, an environment and a dictionary; return the paths of their pages."""
+    values = {"name": "Staging values", "entries": {"port": "8080"}}
+    dictionary = demo.post("admin", "/dictionaries/", values | {"secrets": {"password": "secret"}})
+    environment = demo.post(
+        "admin",
+        "/environments/",
+        {
+            "name": "Staging",
+            "description": "What is tried before it goes live.",
+            "dictionaries": ["Staging values"],
+            "policy": {"max_unavailable": 2},
+            "members": MEMBERS,
+        },
+    )
+    demo.post("admin", "/packages/", DATABASE)
+    package = demo.post("admin", "/packages/", SHOP)
+    ids = [
+        {"application": one["application"], "version": one["version"]} for one in (DATABASE, SHOP)
+    ]
+    suite = {"application": "Shop suite", "version": "2.4.0", "packages": ids}
+    whole = demo.post("admin", "/packages/", suite)
+    chosen = f"environment={environment['id']}&package="
+    return {
+        "packages": "/packages/",
+        "package": f"/packages/{package['id']}/",
+        "package-composite": f"/packages/{whole['id']}/",
+        "package-import": "/packages/import/",
+        "environments": "/environments/",
+        "environment": f"/environments/{environment['id']}/",
+        "environment-member": f"/environments/{environment['id']}/members/new/",
+        "dictionaries": "/dictionaries/",
+        "dictionary": f"/dictionaries/{dictionary['id']}/",
+        "deploy": "/deployments/new/",
+        "deploy-preview": f"/deployments/new/?{chosen}{package['id']}",
+        "deploy-suite": f"/deployments/new/?{chosen}{whole['id']}",
+    }
+
+
+def take_preview(demo: Demo, browser: Browser, cookies: Any, paths: dict[str, str]) -> None:
+    """Write the pictures of docs/deployments.md."""
+    with browser.new_context(
+        base_url=demo.url,
+        storage_state=cookies,
+        viewport={"width": 1280, "height": 860},
+        color_scheme="light",
+    ) as context:
+        page = context.new_page()
+        page.goto(paths["deploy-preview"])
+        page.locator("#changes tr[data-key]").first.click()
+        page.locator(".page-head").scroll_into_view_if_needed()
+        page.screenshot(path=PREVIEW)
+        page.goto(paths["environment"])
+        page.screenshot(path=ENVIRONMENT)
+
+
 def take_overview(demo: Demo, browser: Browser, cookies: Any) -> None:
     """Write the picture of the README while one VM waits and one is being made."""
     with browser.new_context(
@@ -283,11 +409,12 @@ def pages_of(demo: Demo) -> dict[str, str]:
     }
 
 
-def take_pages(demo: Demo, browser: Browser, cookies: Any, folder: Path) -> list[str]:
+def take_pages(
+    demo: Demo, browser: Browser, cookies: Any, folder: Path, paths: dict[str, str]
+) -> list[str]:
     """Write every page into `folder`; return those that are wider than their window."""
     folder.mkdir(parents=True, exist_ok=True)
     too_wide = []
-    paths = pages_of(demo)
     for scheme in ("light", "dark"):
         for width, height in ((1440, 900), (390, 844)):
             with browser.new_context(
@@ -324,7 +451,12 @@ def main() -> None:
         populate(demo)
         cookies = demo.sign_in(browser)
         take_overview(demo, browser, cookies)
-        too_wide = take_pages(demo, browser, cookies, options.pages) if options.pages else []
+        deployments = deployments_of(demo)
+        take_preview(demo, browser, cookies, deployments)
+        too_wide = []
+        if options.pages:
+            paths = pages_of(demo) | deployments
+            too_wide = take_pages(demo, browser, cookies, options.pages, paths)
         browser.close()
     if too_wide:
         sys.exit(f"Wider than their window: {', '.join(too_wide)}")

@@ -85,11 +85,12 @@ class Delta:
 class Rule:
     """Plan-scope steps: once in every leaf with a changed delta on one of the containers.
 
-    `containers` are paths.
+    `containers` are paths. With `asked_by`, pairs of deployed and path, only changes of these ask.
     """
 
     containers: tuple[str, ...]
     steps: tuple[Step, ...]
+    asked_by: frozenset[tuple[str, str]] | None = None
 
 
 class Kind(Enum):

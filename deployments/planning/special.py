@@ -42,7 +42,19 @@ def by_balancer(block: Block, context: Context) -> Block:
         deltas = []
         for balancer in sorted(found):
             places = sorted({delta.container.place for delta in found[balancer]})
-            steps = tuple(Step(order, f"{verb} {name} in {balancer}") for name, _ in places)
+            steps = tuple(
+                Step(
+                    order,
+                    f"{verb} {name} in {balancer}",
+                    action={
+                        "kind": "balancer",
+                        "verb": verb.lower(),
+                        "balancer": balancer,
+                        "member": name,
+                    },
+                )
+                for name, _ in places
+            )
             container = Container(balancer)
             deltas.append(Delta(balancer, container, Operation.MODIFY, steps=steps))
         return leaf(f"{verb} {managed} in load balancers", deltas, verb.lower())

@@ -31,7 +31,9 @@ def contribute(tree: Block, spec: Spec) -> Block:
             own += [replace(step, deployeds=(pair,)) for step in delta.steps]
             if delta.operation is not Operation.NOOP:
                 for position in rules_of.get(pair[1], ()):
-                    asked_by.setdefault(position, []).append(pair)
+                    asking = spec.rules[position].asked_by
+                    if asking is None or pair in asking:
+                        asked_by.setdefault(position, []).append(pair)
         shared = [
             replace(step, deployeds=tuple(asked_by[position]))
             for position in sorted(asked_by)

@@ -1,21 +1,38 @@
-"""The command interpreter inside simulated guests: no shell, no file system, but real results.
+"""The command interpreter inside simulated guests: no shell, but real results.
 
-Understands simple commands joined by ``;``, ``&&`` and ``||``, single and double quotes,
-``$NAME`` and ``${NAME}``, ``>&2``; and the commands ``echo``, ``true``, ``false``, ``exit``,
-``sleep``, ``hostname``, ``printenv``. Everything else is "command not found" with code 127.
+Understands simple commands joined by ``;``, new lines, ``&&``, ``||`` and ``|``, single and double
+quotes, ``$NAME`` and ``${NAME}``, ``>``, ``>>`` and ``>&2``; the commands ``echo``, ``true``,
+``false``, ``exit``, ``sleep``, ``hostname``, ``printenv``; ``printf``, ``cat``, ``base64 -d``,
+``sha256sum``, ``test``, ``mkdir``, ``chmod``, ``mv``, ``rm`` on the files of the guest, which it
+keeps as long as the simulator runs; and ``systemctl`` with its services. Everything else is
+"command not found" with code 127.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import hashlib
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_SLEEP_SECONDS = 3600.0
 _VARIABLE = re.compile(r"'[^']*'|\$(\w+)|\$\{(\w+)\}")
-_JOINTS = frozenset({";", "&&", "||"})
+_JOINTS = frozenset({";", "&&", "||", "|"})
+# Accepted, and without an effect here.
+_SILENT = frozenset({"true", "", "set", "cd", "export", "mkdir", "chmod"})
+
+
+@dataclass(slots=True)
+class Disk:
+    """What a guest keeps between commands."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    services: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -39,18 +56,35 @@ class Outcome:
         return record
 
 
-async def execute(command: str, environment: dict[str, str]) -> Outcome:
+class CommandError(Exception):
+    """A simple command has failed; ``code`` is how it ended."""
+
+    def __init__(self, text: str, code: int = 1) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+async def execute(command: str, environment: dict[str, str], disk: Disk | None = None) -> Outcome:
     """Run a command line with these environment variables; ``sleep`` really waits."""
     outcome = Outcome()
     try:
         lexer = shlex.shlex(_expand(command, environment), posix=True, punctuation_chars=";&|<>")
         lexer.whitespace_split = True
+        lexer.commenters = ""
         words = list(lexer)
     except ValueError as error:
         return Outcome(stderr=f"sh: syntax error: {error}\n", exit_code=2)
-    for joint, argv in _split(words):
+    shell = _Shell(environment, disk or Disk(), outcome)
+    parts = _split(words)
+    piped = b""
+    for number, (joint, argv) in enumerate(parts):
         skipped = (joint == "&&" and outcome.exit_code) or (joint == "||" and not outcome.exit_code)
-        if argv and not skipped and await _run(argv, environment, outcome):
+        if not argv or skipped:
+            continue
+        into_pipe = number + 1 < len(parts) and parts[number + 1][0] == "|"
+        given = piped if joint == "|" else b""
+        piped, ends = await shell.run(argv, given, into_pipe=into_pipe)
+        if ends:
             break
     return outcome
 
@@ -60,7 +94,8 @@ def _expand(command: str, environment: dict[str, str]) -> str:
         name = match[1] or match[2]
         return match[0] if name is None else environment.get(name, "")
 
-    return _VARIABLE.sub(value, command)
+    lines = (line for line in command.splitlines() if not line.lstrip().startswith("#"))
+    return _VARIABLE.sub(value, " ; ".join(line for line in lines if line.strip()))
 
 
 def _split(words: list[str]) -> list[tuple[str, list[str]]]:
@@ -73,40 +108,138 @@ def _split(words: list[str]) -> list[tuple[str, list[str]]]:
     return parts
 
 
-async def _run(argv: list[str], environment: dict[str, str], outcome: Outcome) -> bool:
-    """Run one simple command into the outcome; return whether it ends the whole line."""
-    to_stderr = argv[-2:] == [">&", "2"]
-    if to_stderr:
-        argv = argv[:-2]
-    name, args = (argv or [""])[0], argv[1:]
-    outcome.exit_code = 0
-    text = error = ""
-    match name:
-        case "true" | "":
-            pass
-        case "false":
-            outcome.exit_code = 1
-        case "exit":
-            outcome.exit_code = int(args[0]) % 256 if args and args[0].isdigit() else 0
-            return True
-        case "echo":
-            bare = args[:1] == ["-n"]
-            text = " ".join(args[bare:]) + ("" if bare else "\n")
-        case "hostname":
-            text = environment.get("HOSTNAME", "") + "\n"
-        case "printenv":
-            known = [environment[arg] for arg in args if arg in environment]
-            text = "".join(f"{value}\n" for value in known)
-            outcome.exit_code = int(len(known) < len(args))
-        case "sleep":
-            try:
-                await asyncio.sleep(min(float(args[0]), MAX_SLEEP_SECONDS))
-            except (IndexError, ValueError):
-                error, outcome.exit_code = "usage: sleep seconds\n", 1
-        case _:
-            error, outcome.exit_code = f"sh: {name}: command not found\n", 127
-    if to_stderr:
-        text, error = "", text + error
-    outcome.stdout += text
-    outcome.stderr += error
-    return False
+class _Shell:
+    """Runs simple commands, one after the other, into one outcome."""
+
+    def __init__(self, environment: dict[str, str], disk: Disk, outcome: Outcome) -> None:
+        self.environment = environment
+        self.disk = disk
+        self.outcome = outcome
+
+    async def run(self, argv: list[str], given: bytes, *, into_pipe: bool) -> tuple[bytes, bool]:
+        """Run one command; return what it puts into a pipe, and whether it ends the whole line."""
+        to_stderr = argv[-2:] == [">&", "2"]
+        argv, path, appends = _redirected(argv[:-2] if to_stderr else argv)
+        name, args = (argv or [""])[0], argv[1:]
+        self.outcome.exit_code = 0
+        if name == "exit":
+            self.outcome.exit_code = int(args[0]) % 256 if args and args[0].isdigit() else 0
+            return b"", True
+        written = b""
+        try:
+            if name == "sleep":
+                await _sleep(args)
+            else:
+                written = self._written(name, args, given)
+        except CommandError as error:
+            self.outcome.exit_code = error.code
+            self.outcome.stderr += f"{error}\n" if str(error) else ""
+        if path:
+            before = self.disk.files.get(path, b"") if appends else b""
+            self.disk.files[path] = before + written
+        elif to_stderr:
+            self.outcome.stderr += written.decode(errors="replace")
+        elif into_pipe:
+            return written, False
+        else:
+            self.outcome.stdout += written.decode(errors="replace")
+        return b"", False
+
+    def _written(self, name: str, args: list[str], given: bytes) -> bytes:
+        if name in _SILENT:
+            return b""
+        if name == "false":
+            raise CommandError("")
+        known: dict[str, Callable[[list[str], bytes], bytes]] = {
+            "echo": _echo,
+            "printf": _printf,
+            "base64": _decode,
+            "hostname": lambda args, given: f"{self.environment.get('HOSTNAME', '')}\n".encode(),
+            "printenv": self._printenv,
+            "cat": lambda args, given: b"".join(map(self._read, args)) if args else given,
+            "sha256sum": self._sums,
+            "test": self._test,
+            "mv": self._move,
+            "rm": self._remove,
+            "systemctl": self._service,
+        }
+        if name not in known:
+            raise CommandError(f"sh: {name}: command not found", 127)
+        return known[name](args, given)
+
+    def _read(self, path: str) -> bytes:
+        if path not in self.disk.files:
+            raise CommandError(f"{path}: No such file or directory")
+        return self.disk.files[path]
+
+    def _printenv(self, args: list[str], given: bytes) -> bytes:
+        known = [self.environment[arg] for arg in args if arg in self.environment]
+        self.outcome.exit_code = int(len(known) < len(args))
+        return "".join(f"{value}\n" for value in known).encode()
+
+    def _sums(self, args: list[str], given: bytes) -> bytes:
+        lines = (f"{hashlib.sha256(self._read(path)).hexdigest()}  {path}\n" for path in args)
+        return "".join(lines).encode()
+
+    def _test(self, args: list[str], given: bytes) -> bytes:
+        if len(args) == 2 and args[0] in {"-e", "-f", "-s"} and args[1] in self.disk.files:
+            return b""
+        raise CommandError("")
+
+    def _move(self, args: list[str], given: bytes) -> bytes:
+        source, to = [arg for arg in args if not arg.startswith("-")][:2]
+        self.disk.files[to] = self._read(source)
+        del self.disk.files[source]
+        return b""
+
+    def _remove(self, args: list[str], given: bytes) -> bytes:
+        for path in args:
+            if not path.startswith("-"):
+                self.disk.files.pop(path, None)
+        return b""
+
+    def _service(self, args: list[str], given: bytes) -> bytes:
+        verb, name = ([*args, "", ""])[:2]
+        if verb in {"start", "restart"}:
+            self.disk.services.add(name)
+        elif verb == "stop":
+            self.disk.services.discard(name)
+        elif verb == "is-active":
+            active = name in self.disk.services
+            self.outcome.exit_code = 0 if active else 3
+            return b"active\n" if active else b"inactive\n"
+        return b""
+
+
+def _redirected(argv: list[str]) -> tuple[list[str], str, bool]:
+    """Return the command without its redirection to a file, that file, and whether it appends."""
+    if len(argv) > 1 and argv[-2] in {">", ">>"}:
+        return argv[:-2], argv[-1], argv[-2] == ">>"
+    return argv, "", False
+
+
+def _echo(args: list[str], given: bytes) -> bytes:
+    bare = args[:1] == ["-n"]
+    return (" ".join(args[bare:]) + ("" if bare else "\n")).encode()
+
+
+def _printf(args: list[str], given: bytes) -> bytes:
+    if args[:1] == ["%s"]:
+        return "".join(args[1:]).encode()
+    return (args[0] if args else "").replace("\\n", "\n").encode()
+
+
+def _decode(args: list[str], given: bytes) -> bytes:
+    if "-d" not in args:
+        return base64.b64encode(given) + b"\n"
+    try:
+        return base64.b64decode(given, validate=False)
+    except binascii.Error:
+        raise CommandError("base64: invalid input") from None
+
+
+async def _sleep(args: list[str]) -> None:
+    try:
+        await asyncio.sleep(min(float(args[0]), MAX_SLEEP_SECONDS))
+    except (IndexError, ValueError):
+        raise CommandError("usage: sleep seconds") from None

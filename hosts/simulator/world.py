@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from hosts.simulator.faults import CLOCK_SKEW_SECONDS, draw, host_is_hit
+from hosts.simulator.guest import Disk
 from hosts.simulator.options import Options
 from hosts.simulator.wire import cut
 
@@ -74,6 +75,7 @@ class VM:
     booted_at: float = 0.0
     snapshots: list[Snapshot] | None = None
     current_snapshot: str = ""
+    disk: Disk = field(default_factory=Disk)
     gone: bool = False
     turn: int = 0
     """Counts state changes; a timer of an older turn has no effect."""

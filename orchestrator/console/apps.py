@@ -17,6 +17,7 @@ class ConsoleConfig(AppConfig):
     def ready(self) -> None:
         from accounts.models import ApiToken, User
         from catalog.models import Image
+        from deployments.models import Dictionary, Environment, Package
         from hosts.models import Host
         from orchestrator.web import names
         from vms.models import AccessRequest, Template, VirtualMachine
@@ -30,6 +31,10 @@ class ConsoleConfig(AppConfig):
         def template(name: str) -> UUID | None:
             return Template.objects.filter(name__iexact=name).values_list("pk", flat=True).first()
 
+        def packages(keys: set[UUID]) -> dict[UUID, str]:
+            rows = Package.objects.filter(pk__in=keys).select_related("application")
+            return {package.pk: package.title for package in rows}
+
         def images(keys: set[UUID]) -> dict[UUID, str]:
             return {image.pk: image.name for image in Image.objects.filter(pk__in=keys)}
 
@@ -40,3 +45,6 @@ class ConsoleConfig(AppConfig):
         names.register("user", by(User, "username"))
         names.register("token", by(ApiToken, "name"))
         names.register("image", images)
+        names.register("environment", by(Environment, "name"))
+        names.register("dictionary", by(Dictionary, "name"))
+        names.register("package", packages)

@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from accounts.audit import prune
 from accounts.models import AuditEvent, AuditMark
+from deployments import artifacts
+from deployments.models import Task
 from events.models import Delivery, Event
 from jobs.models import Job
 from orchestrator.api.models import IdempotencyKey
@@ -31,7 +33,10 @@ BATCHES = 200  # in one run: the next hour goes on
 
 
 def retain() -> None:
-    """Delete old events, finished jobs and idempotency keys, in batches. Safe to run twice."""
+    """Delete what is old: events, finished jobs, archived tasks, idempotency keys.
+
+    In batches. Safe to run twice.
+    """
     now = timezone.now()
     oldest_event = first_id(now - timedelta(days=settings.EVENT_RETENTION_DAYS))
     oldest_job = first_id(now - timedelta(days=settings.JOB_RETENTION_DAYS))
@@ -55,8 +60,10 @@ def retain() -> None:
         "deliveries": _delete(
             Delivery.objects.filter(pk__lt=oldest_event).exclude(state=Delivery.State.PENDING)
         ),
+        "tasks": _delete(Task.objects.beyond_retention()),
         "idempotency_keys": _delete(IdempotencyKey.objects.expired()),
         "audit": _delete(AuditEvent.objects.beyond_retention()),
+        "artifacts": artifacts.sweep(),
     }
     if any(deleted.values()):
         log.info("retention.deleted", **deleted)

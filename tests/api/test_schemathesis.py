@@ -42,8 +42,10 @@ error-feedback.enabled = false
 """
 NOUNS = (
     *("hosts", "sources", "images", "templates", "grants", "vms", "residues", "jobs"),
+    "tasks",
     *("users", "service-accounts", "roles", "tokens", "webhooks", "quotas", "access-requests"),
     *("invitations", "enrolment-tokens"),
+    *("applications", "packages", "environments", "dictionaries"),
 )
 
 
@@ -103,6 +105,37 @@ for _ in range(3):
         session_key=browser.session.session_key)
 from allauth.mfa.totp.internal.auth import TOTP
 TOTP.activate(User.objects.get(username="eve"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")
+"""
+# Tasks in the states that their verbs need; no worker moves them.
+TASKS = """
+import json
+from accounts.actors import Actor
+from accounts.models import User
+from deployments import environments, packages, specs
+from deployments.models import Step, Task
+from deployments.running import control
+from vms.models import VirtualMachine
+admin = Actor(user=User.objects.get(username="admin"))
+vm = VirtualMachine.objects.filter(state="running").first()
+environment = environments.create_environment(admin, name="tested", members=[{"vm": vm}])
+package = packages.create_package(admin, {"application": "Tested", "version": "1.0",
+    "deployables": [{"name": "a", "type": "script", "tags": ["*"],
+        "properties": {"script": "true"}}],
+    "policy": {"approvals": [{"name": "Go", "at": "start"}]}})
+prepared = specs.prepare(actor=admin, environment=environment, package=package)
+made = {"environment": [str(environment.pk)], "package": [str(package.pk)]}
+verbs = ["start", "continue", "schedule", "stop", "abort", "cancel", "archive", "rollback", "skip",
+    "unskip", "pause", "approve", "blocks.path", "steps.path", "steps.log.path", ""]
+for verb in verbs:
+    task = control.create(admin, prepared)
+    path = {"blocks.path": "0_1_1", "steps.path": "0_1_1_1_1", "steps.log.path": "0_1_1_1_1"}
+    made[verb] = [f"{task.pk}/{path[verb]}" if verb in path else str(task.pk)]
+    state = {"stop": "queued", "abort": "executing", "cancel": "failed", "archive": "executed",
+        "rollback": "executed", "approve": "stopped"}.get(verb, "pending")
+    Task.objects.filter(pk=task.pk).update(state=state, started_by=admin.user)
+    marked = {"unskip": "skip", "approve": "paused", "abort": "executing"}.get(verb, "pending")
+    Step.objects.filter(task=task, kind="approval").update(state=marked)
+print(json.dumps(made))
 """
 ENDS = "from events.models import Delivery; Delivery.objects.filter"
 
@@ -201,7 +234,18 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         for one in ok(admin.get(f"/hosts/{idle}/holds/"))["results"]
         if one["kind"] == "maintenance"
     ]
+    packages = [make("packages", application=name, version="1") for name in ("Shop", "Gone", "Old")]
+    applications = {row["name"]: row["id"] for row in ok(admin.get("/applications/"))["results"]}
+    ok(admin.delete(f"/packages/{packages[1]}/"))
+    places = [make("environments", name=name) for name in ("Staging", "Former")]
+    values = [make("dictionaries", name=name) for name in ("Common", "Unused")]
+    tasks = json.loads(team.product.manage("shell", "-v", "0", "-c", TASKS).splitlines()[-1])
     return {
+        "applications.delete": [applications["Gone"]],
+        "packages.delete": packages[2:],
+        "environments.delete": places[1:],
+        "dictionaries.delete": values[1:],
+        **{f"tasks.{verb}": ids for verb, ids in tasks.items() if verb},
         "webhooks.delete": webhooks[2:],
         "enrolment-tokens.revoke": enrolment_tokens,
         "quotas.delete": quotas[1:],

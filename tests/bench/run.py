@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tests.bench import chain, following, pages, results, revoking
+from tests.bench import chain, following, pages, planning, results, revoking
 from tests.bench.results import Bar, Result, median
 from tests.bench.stage import Stages
 from tests.support.simulation import simulated_hosts
@@ -66,6 +66,7 @@ MEASURES: dict[str, Callable[[Stages], Iterator[Result]]] = {
     "chain": chain.measure,
     "following": following.measure,
     "revoking": revoking.measure,
+    "planning": planning.measure,
     "pages": pages.measure,
 }
 

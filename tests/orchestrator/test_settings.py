@@ -29,6 +29,7 @@ TYPES = {
     "weights": {"JSON"},
     "folder": {"path"},
     "folders": {"comma list"},
+    "path": {"path"},
     "public_url": {"URL"},
     "redis": {"URL"},
     "syslog": {"URL"},
@@ -60,7 +61,9 @@ def shown(default: ast.expr) -> str:
     try:
         value: Any = ast.literal_eval(default)
     except ValueError:  # BASE_DIR / "var"
-        return "`var`"
+        assert isinstance(default, ast.BinOp)
+        name = f"`{ast.literal_eval(default.right)}`"
+        return name if ast.unparse(default.left) == "BASE_DIR" else f"{name} in `VAR_DIR`"
     if value in ("", []):
         return ""
     if isinstance(value, bool):

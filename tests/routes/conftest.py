@@ -14,6 +14,8 @@ from accounts import invitations, tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images, sources
+from deployments import dictionaries, environments, packages
+from deployments.models import Block, Step, Task
 from events.models import Delivery, Webhook
 from hosts.models import EnrolmentToken, Health, Host, HostCapacity, HostHold, HostStatus
 from jobs.models import Job
@@ -60,6 +62,8 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         architecture="arm64",
         type="pvm",
     )
+    package = packages.create_package(root, {"application": "Shop", "version": "1.0"})
+    environment = environments.create_environment(root, name="Staging", members=[{"host": host}])
     robot = users.create_user(root, username="robot", roles=[], kind=User.Kind.SERVICE)
     invitation, _ = invitations.invite(root, username="guest", roles=[])
     shared = {
@@ -71,6 +75,11 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         "source": source.pk,
         "image": image.pk,
         "role": Role.objects.get(group__name="Developer").pk,
+        "application": package.application.pk,
+        "package": package.pk,
+        "environment": environment.pk,
+        "member": environment.members.get().pk,
+        "dictionary": dictionaries.create_dictionary(root, name="Common").pk,
     }
 
     def things(owner: User, name: str) -> Thing:
@@ -123,9 +132,19 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         delivery = Delivery.objects.create(
             webhook=webhook, kind="vm.changed", subject="vm:1", body="{}", state="failed"
         )
+        task = Task.objects.create(kind="initial", title=f"Task {name}", owner=owner)
+        phase = Block.objects.create(task=task, path="0", position=1, kind="serial", label="all")
+        leaf = Block.objects.create(
+            task=task, parent=phase, path="0_1", position=1, kind="interleaved", label="leaf"
+        )
+        Step.objects.create(
+            task=task, block=leaf, position=1, number=1, order=1, text="wait", kind="wait"
+        )
         return Thing(
             {
                 **shared,
+                "task": task.pk,
+                "path": "0_1_1",
                 "quota": quota.pk,
                 "access_request": asked.pk,
                 "webhook": webhook.pk,

@@ -46,6 +46,8 @@ NOUNS = {
     "hosts:revoke-enrolment-token": "enrolment_token",
     "accounts:webhook": "webhook",
     "api:job": "job",
+    "api:task": "task",
+    "tasks:": "task",
     "api:quota": "quota",
     "api:role": "role",
     "api:host": "host",
@@ -98,6 +100,19 @@ NOUNS = {
     "catalog:import-source": "source",
     "catalog:remove-source": "source",
     "catalog:": "image",
+    "api:application": "application",
+    "api:package": "package",
+    "api:environment": "environment",
+    "api:dictionary": "dictionary",
+    "deployments:package": "package",
+    "deployments:export-package": "package",
+    "deployments:delete-package": "package",
+    "deployments:set-entry": "dictionary",
+    "deployments:remove-entry": "dictionary",
+    "deployments:dictionary": "dictionary",
+    "deployments:edit-dictionary": "dictionary",
+    "deployments:delete-dictionary": "dictionary",
+    "deployments:": "environment",
 }
 # What a POST to the API sends, so that it is refused for the role's sake or for nothing.
 BODIES: dict[str, dict[str, Any]] = {
@@ -150,7 +165,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:access-requests": {"template": "new", "reason": "test"},
     "api:access-request-decline": {"answer": "no"},
     "api:queue-hold": {"note": "test"},
+    "api:tasks": {"environment": "none"},
+    "api:task-schedule": {"at": "2020-01-01T00:00:00Z"},
+    "api:task-skip": {"paths": ["0_1_1_1"]},
+    "api:task-unskip": {"paths": ["0_1_1_1"]},
+    "api:task-pause": {"path": "0_1_1_1"},
+    "api:task-approve": {"path": "0_1_1_1"},
     "api:quotas": {"role": "Developer", "maximum_vms": 1},
+    "api:packages": {"application": "New", "version": "1"},
+    "api:packages-import": {"yaml": "application: New\nversion: 1"},
+    "api:environments": {"name": "new"},
+    "api:dictionaries": {"name": "new"},
+    "api:deployment-preview": {"environment": "Staging", "package": "Shop 1.0"},
 }
 FORM = urlencode({"running_vms": "keep", "reason": "test", "active": "false"}).encode()
 
@@ -280,7 +306,7 @@ def address(name: str, ids: dict[str, Any]) -> str:
     if name == "api:anything-else":
         return "/api/v2/nothing/"
     arguments: dict[str, Any] = {}
-    for key in re.findall(r"<uuid:(\w+)>", pattern):
+    for key in re.findall(r"<(?:uuid|str):(\w+)>", pattern):
         arguments[key] = ids[noun_of(name) if key == "id" else key]
     if "<str:secret>" in pattern:
         arguments["secret"] = "unknown"

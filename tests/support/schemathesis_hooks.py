@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,6 +38,7 @@ DEAD_HOST = "http://127.0.0.1:1"
 # Verbs whose jobs are done at once, so that an answer that is held for them comes at once.
 INSTANT = (
     *("cordon", "uncordon", "enable", "disable", "drain", "undrain", "maintain", "holds.end"),
+    *("schedule", "stop", "abort", "cancel", "archive", "rollback", "skip", "unskip", "pause"),
     *("extend", "heartbeat", "hold", "release", "taint", "untaint", "revoke"),
     *("unrevoke", "remove", "cache.quota"),
 )
@@ -126,6 +128,14 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed = {"username": f"fresh-{chance:x}", "roles": []}
     if noun == "access-requests" and "template" in body:
         aimed = {"template": f"fresh-{chance:x}", "reason": "a test"}
+    if noun == "tasks":
+        if "environment" in body:
+            there = KNOWN["ids"]
+            aimed = {name: there[f"tasks.{name}"][0] for name in ("environment", "package")}
+        aimed |= {"paths": ["0_1_1_1_1"]} if "paths" in body else {}
+        aimed |= {"path": "0_1_1_1_1"} if "path" in body else {}
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        aimed |= {"at": tomorrow.isoformat()} if "at" in body else {}
     if noun == "grants" and "templates" in body:
         pairs = list(product(KNOWN["ids"]["templates"], KNOWN["ids"]["roles"]))
         template, role = pairs[chance // 2 % len(pairs)]
@@ -144,6 +154,15 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
             idle = KNOWN["ids"]["hosts.drain"][0]
             aimed = {"host": idle, "vm": f"foreign-{chance % 30}", "version": f"{chance}"}
             aimed["catalog_id"] = "fresh"
+    if noun in ("environments", "dictionaries"):
+        named = {"name": aimed["name"]} if "name" in body else {}
+        aimed = {**named, "description": "a test"}
+    if noun == "packages" and "application" in body:
+        aimed = {"application": f"fresh-{chance:x}", "version": "1"}
+    if noun == "packages" and {"yaml", "artifact"} & body.keys():
+        aimed = {"yaml": f"application: fresh-{chance:x}\nversion: 1"}
+    if noun == "deployments" and "environment" in body:
+        aimed = {name: KNOWN["ids"][f"{name}s"][0] for name in ("environment", "package")}
     if noun == "webhooks":  # where nobody listens, and nobody sends: no tick runs
         aimed |= {"url": "http://10.0.0.1/hook"} if "url" in aimed else {}
         aimed |= {"kinds": ["vm"]} if "kinds" in aimed else {}

@@ -2,7 +2,7 @@
 
 from vms.verbs import snapshots
 from vms.verbs.cloning import clone
-from vms.verbs.executing import ExecuteHandler, UploadHandler, execute, upload
+from vms.verbs.executing import ExecuteHandler, UploadHandler, execute, execute_from, upload
 from vms.verbs.resizing import RenameHandler, ResizeHandler, rename, resize
 from vms.verbs.restarting import ResetHandler, RestartHandler, reset, restart
 from vms.verbs.states import (
@@ -43,6 +43,7 @@ __all__ = [
     "clone",
     "clone_to_template",
     "execute",
+    "execute_from",
     "pause",
     "rename",
     "reset",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -16,8 +18,6 @@ from vms.verbs.asking import ask_in_place
 from vms.verbs.handling import VerbHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from accounts.actors import Actor
     from hosts.drivers.base import Driver
     from jobs.claims import Claim
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vms.models import Placement, VirtualMachine
 
 RUNNING = frozenset({State.RUNNING})
+MASK = "•••"
 OUTPUT_LIMIT = 256 * 1024  # characters kept of each output
 COMMAND_LIMIT = 32 * 1024
 MAXIMUM_TRIES = 4  # of a call that did not arrive
@@ -67,6 +68,67 @@ def execute(
     )
 
 
+@dataclass(frozen=True)
+class Command:
+    """What runs in a guest, with secrets in it, and which they are: none of them is stored."""
+
+    command: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+
+    def masked(self, text: str) -> str:
+        """Return `text` without the secrets."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, MASK)
+        return text
+
+
+_sources: dict[str, Callable[[dict[str, Any]], Command]] = {}
+
+
+def register_source(name: str, make: Callable[[dict[str, Any]], Command]) -> None:
+    """Let `make` write commands at the moment of their call, from what a job may store.
+
+    For commands with secrets, or that are too long for a job's row.
+    """
+    _sources[name] = make
+
+
+def execute_from(
+    actor: Actor,
+    vm: VirtualMachine,
+    *,
+    source: str,
+    reference: dict[str, Any],
+    told: str,
+    timeout_seconds: int = 300,
+) -> Job:
+    """Run what `source` makes of `reference` when it is sent; `told` is what the audit says.
+
+    Otherwise as `execute`. Secrets in its outputs are masked.
+    """
+    return ask_in_place(
+        actor,
+        vm,
+        "execute",
+        RUNNING,
+        grant=True,
+        alone=False,
+        payload={
+            "source": source,
+            "reference": reference,
+            "timeout_seconds": min(timeout_seconds, settings.VM_MAXIMUM_EXECUTE_SECONDS),
+        },
+        told={"command": told[:500]},
+    )
+
+
+def _command_of(payload: dict[str, Any]) -> Command:
+    if source := payload.get("source"):
+        return _sources[source](payload["reference"])
+    return Command(payload["command"], payload["environment"])
+
+
 def upload(actor: Actor, vm: VirtualMachine, *, path: str, remote_path: str) -> Job:
     """Copy a file from the disk of the VM's host into the running guest.
 
@@ -74,9 +136,9 @@ def upload(actor: Actor, vm: VirtualMachine, *, path: str, remote_path: str) -> 
     Sent once, as a command is. Raises `Invalid`, `Forbidden`, `Conflict`.
     """
     actor.require("hosts.manage")
-    for field, value in {"path": path, "remote_path": remote_path}.items():
+    for name, value in {"path": path, "remote_path": remote_path}.items():
         if not value.startswith(("/", "C:\\")) or not value.isprintable() or len(value) > 1000:
-            raise Invalid.field(field, "Give a whole path of one line, from the root on.")
+            raise Invalid.field(name, "Give a whole path of one line, from the root on.")
     return ask_in_place(
         actor,
         vm,
@@ -122,9 +184,10 @@ class ExecuteHandler(GuestHandler):
     """`vm.execute`."""
 
     def send(self, driver: Driver, host_vm_id: str, payload: dict[str, Any]) -> Done:
+        sent = _command_of(payload)
         try:
             answer = driver.execute(
-                host_vm_id, payload["command"], payload["environment"], payload["timeout_seconds"]
+                host_vm_id, sent.command, sent.environment, payload["timeout_seconds"]
             )
         except HostError as error:
             if error.kind != ErrorKind.TIMEOUT or not error.outcome_unknown:
@@ -137,8 +200,8 @@ class ExecuteHandler(GuestHandler):
             message=f"Exit code {answer.exit_code}.",
             result={
                 "exit_code": answer.exit_code,
-                "stdout": _cut(answer.stdout),
-                "stderr": _cut(answer.stderr),
+                "stdout": _cut(sent.masked(answer.stdout)),
+                "stderr": _cut(sent.masked(answer.stderr)),
                 "timed_out": False,
             },
         )

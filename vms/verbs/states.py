@@ -34,10 +34,13 @@ def start(actor: Actor, vm: VirtualMachine) -> Job:
     )
 
 
-def stop(actor: Actor, vm: VirtualMachine, *, force: bool = False) -> Job:
-    """Stop a running VM: its guest is asked to shut down, and after `VM_STOP_SECONDS` is forced to.
+def stop(
+    actor: Actor, vm: VirtualMachine, *, force: bool = False, grace_seconds: float | None = None
+) -> Job:
+    """Stop a running VM: its guest is asked to shut down, and after a while is forced to.
 
-    `force` does not ask. Never refused for lack of a grant.
+    That while is `grace_seconds`, by default `VM_STOP_SECONDS`. `force` does not ask. Never refused
+    for lack of a grant.
     """
     return ask_to_move(
         actor,
@@ -46,7 +49,7 @@ def stop(actor: Actor, vm: VirtualMachine, *, force: bool = False) -> Job:
         State.STOPPING,
         [State.RUNNING, State.PAUSED, State.STARTING, State.RESUMING],
         "stopped",
-        payload={"force": force},
+        payload={"force": force, "grace_seconds": grace_seconds},
     )
 
 
@@ -120,12 +123,12 @@ class StateHandler(VerbHandler):
         return True
 
     def not_yet(self, claim: Claim, placement: Placement, seen: str) -> Outcome:
-        if _waited(claim) > self.patience():
+        if _waited(claim) > self.patience(claim.job):
             return Fail(f"{placement.host.name} says that it is {seen}, and it stays so.")
         pause, counted = looks(claim, settings.VM_POLL_SECONDS)
         return Again(seconds=pause, payload=counted)
 
-    def patience(self) -> float:
+    def patience(self, job: Job) -> float:
         """Return how long the host may take to report the new state, in seconds."""
         return settings.VM_STATE_SECONDS
 
@@ -194,15 +197,16 @@ class StopHandler(StateHandler):
         driver.stop(host_vm_id, force=force)
 
     def not_yet(self, claim: Claim, placement: Placement, seen: str) -> Outcome:
-        if _waited(claim) > settings.VM_STOP_SECONDS and not claim.job.payload.get("force"):
-            claim.log(
-                f"The guest did not shut down within {settings.VM_STOP_SECONDS:g} s: forcing."
-            )
+        grace = claim.job.payload.get("grace_seconds")
+        grace = settings.VM_STOP_SECONDS if grace is None else grace
+        if _waited(claim) > grace and not claim.job.payload.get("force"):
+            claim.log(f"The guest did not shut down within {grace:g} s: forcing.")
             return Again(step="send", payload={"force": True, "looks": 0, "tries": 0})
         return super().not_yet(claim, placement, seen)
 
-    def patience(self) -> float:
-        return settings.VM_STOP_SECONDS + super().patience()
+    def patience(self, job: Job) -> float:
+        grace = job.payload.get("grace_seconds")
+        return (settings.VM_STOP_SECONDS if grace is None else grace) + super().patience(job)
 
 
 class SuspendHandler(StateHandler):

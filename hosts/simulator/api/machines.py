@@ -317,5 +317,5 @@ async def execute(request: Request) -> Answer:
     if vm.state != "running":
         raise RefusedError(400, f"error 400: machine {vm.name} is {vm.state}, not running")
     environment = {"HOSTNAME": vm.name} | {key: str(value) for key, value in given.data.items()}
-    outcome = await guest.execute(command, environment)
+    outcome = await guest.execute(command, environment, vm.disk)
     return Answer(200, outcome.record())

@@ -88,6 +88,16 @@ LOOKS: dict[str, tuple[str, str]] = {
     "approved": _GOOD,
     "declined": ("red", "ban"),
     "withdrawn": ("gray", "ban"),
+    # Tasks, blocks and steps of deployments
+    "registered": ("gray", "clock"),
+    "scheduled": ("purple", "clock"),
+    "executing": _BUSY,
+    "failing": ("red", "loader"),
+    "aborting": ("orange", "loader"),
+    "aborted": ("red", "ban"),
+    "executed": _GOOD,
+    "skip": ("gray", "ban"),
+    "skipped": ("gray", "ban"),
     "use": ("blue", "user"),
     "manage": ("purple", "settings"),
 }
@@ -249,10 +259,14 @@ PLACES = {
     "vm": "/vms/",
     "host": "/hosts/",
     "job": "/jobs/",
+    "task": "/tasks/",
     "template": "/templates/",
     "image": "/images/",
     "user": "/users/",
     "token": "/tokens/",
+    "package": "/packages/",
+    "environment": "/environments/",
+    "dictionary": "/dictionaries/",
 }
 
 
@@ -425,6 +439,15 @@ NAVIGATION: tuple[tuple[str, tuple[Place, ...]], ...] = (
             Place("Images", "/images/", "stack-2", ("images.view",)),
             Place("Residues", "/residues/", "trash", ("vms.view_all",)),
             Place("Jobs", "/jobs/", "list"),
+        ),
+    ),
+    (
+        "Deployments",
+        (
+            Place("Packages", "/packages/", "cube", ("deployments.view",)),
+            Place("Tasks", "/tasks/", "player-play", ("deployments.view", "deployments.run")),
+            Place("Environments", "/environments/", "database", ("deployments.view",)),
+            Place("Dictionaries", "/dictionaries/", "tag", ("deployments.view",)),
         ),
     ),
     (

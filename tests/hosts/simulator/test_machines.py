@@ -299,6 +299,18 @@ def test_rename(sim: Any) -> None:
         ("printenv CI", {"stdout": "1\n", "exit_code": 0}),
         ("hostname", {"stdout": "golden-2\n", "exit_code": 0}),
         ("sleep 0.01", {"exit_code": 0}),
+        (
+            "mkdir -p /a && printf %s 'aGkK' | base64 -d > '/a/b c'\n# not this\ncat '/a/b c'",
+            {"stdout": "hi\n", "exit_code": 0},
+        ),
+        (
+            "printf %s x > y ; printf %s z >> y ; mv -f y w && rm -f v ; cat w && test -f y",
+            {"stdout": "xz", "exit_code": 1, "error": "exit status 1"},
+        ),
+        (
+            "systemctl start web ; systemctl is-active web ; systemctl is-active db",
+            {"stdout": "active\ninactive\n", "exit_code": 3, "error": "exit status 3"},
+        ),
     ],
 )
 def test_execute(sim: Any, command: str, result: dict[str, Any]) -> None:
@@ -308,7 +320,7 @@ def test_execute(sim: Any, command: str, result: dict[str, Any]) -> None:
 
 
 def test_execute_fails_as_in_a_shell(sim: Any) -> None:
-    record = sim.call("PUT", "/machines/golden-2/execute", json={"command": "cat x"}).json()
+    record = sim.call("PUT", "/machines/golden-2/execute", json={"command": "vi x"}).json()
     assert record["exit_code"] == 127 and "not found" in record["stderr"]
     record = sim.call("PUT", "/machines/golden-2/execute", json={"command": "echo 'x"}).json()
     assert record["exit_code"] == 2

@@ -1,0 +1,1 @@
+"""`/api/v2/`: packages, environments, dictionaries, previews. `deployments.running` has tasks."""

@@ -1,0 +1,1 @@
+"""Pages of packages, environments, dictionaries, and the wizard. Tasks have their own."""
