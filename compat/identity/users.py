@@ -68,6 +68,8 @@ class Users(_Users):
     def post(self, request: HttpRequest) -> HttpResponse:
         self.actor.require("accounts.manage")  # before roles are told from absent ones
         body = self.body
+        if not (password := body.secret("password")):
+            raise Invalid.field("password", "Invalid request body: password cannot be empty")
         names = body.texts("roles") or DEFAULT_ROLES
         if body.flag("is_super_user", "isSuperUser"):
             names = [*names, SUPER_USER]
@@ -76,7 +78,7 @@ class Users(_Users):
                 self.actor,
                 username=body.text("username", needed=True),
                 email=body.text("email", needed=True),
-                password=body.secret("password"),
+                password=password,
                 roles=list({role.pk: role for role in self.roles(names)}.values()),
             )
             details.change_details(self.actor, user, name=body.text("name", needed=True))

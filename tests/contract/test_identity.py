@@ -80,6 +80,7 @@ def test_users_are_made_shown_changed_and_deleted(admin: Tool, stranger: Tool) -
     assert problem(admin("post", "/auth/users", DEV | {"username": "x", "password": "short"}))
     assert problem(admin("post", "/auth/users", DEV | {"username": "x", "roles": ["NONE"]}))
     assert problem(admin("post", "/auth/users", {"username": "x"}))
+    assert problem(admin("post", "/auth/users", DEV | {"username": "x", "password": ""}))
     assert not User.objects.filter(username="x").exists()
 
     changed = {"name": "New Name", "email": "new@example.com", "password": "another long one"}

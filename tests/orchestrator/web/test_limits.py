@@ -149,12 +149,9 @@ def test_both_counters_keep_the_rule(away: bool, tight: Served, settings: Any) -
 def test_redis_away_neither_fails_nor_opens_the_doors(tight: Served) -> None:
     tight.redis.stop()
     try:
-        got = statuses(tight, 30, from_("192.0.2.40"))
+        refused(lambda: tight.get("/jobs/", headers=from_("192.0.2.40")))
     finally:
         tight.redis.start()
-    assert set(got) == {200, 429}
-    assert got[:10] == [200] * 10
-    assert got.count(200) < 20
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
