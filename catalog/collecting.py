@@ -125,13 +125,17 @@ class CollectHandler(CacheHandler):
     def step_pick(self, claim: Claim) -> Outcome:
         host = self.host_of(claim.job)
         assert host is not None
-        quota, total = quota_of(host), _total(host)
+        quota = quota_of(host)
+        # A worker that was lost here had marked some.
+        going.unmark(str(host.pk), going.named(claim.job.payload.get("picked", ())))
         if quota is None:
             return Done(message="The host has no quota any more.")
+        total = _total(host)
         picked: list[tuple[str, str]] = []
         for copy in in_order(host):
             if total <= quota:
                 break
+            claim.remember(picked=[*picked, (copy.catalog_id, copy.version)])
             rows = going.named([(copy.catalog_id, copy.version)])
             if going.mark(host, rows) == rows.filter(host=host).count():
                 picked.append((copy.catalog_id, copy.version))

@@ -15,7 +15,7 @@ from catalog.models import Image
 from catalog.storage import StorageError, Trouble, read_small
 from catalog.stores import StorageHandler, storage_of
 from events.publishing import publish
-from jobs.outcomes import Cancelled, Done, Fail, Outcome
+from jobs.outcomes import Again, Cancelled, Done, Fail, Outcome
 from jobs.queueing import enqueue
 from orchestrator.refusals import Conflict
 
@@ -87,15 +87,21 @@ class WriteHandler(StorageHandler):
                 if error.kind is not Trouble.MISSING:
                     raise
                 before = None
-            # Read again: a later change may have come while the storage was asked.
-            image = Image.objects.select_related("source").get(pk=image.pk)
+            data = manifests.written(_reread(image), before)
             with claim.sending("Writing the metadata.", progress=50):
-                storage.put(image.metadata_key, manifests.written(image, before))
+                storage.put(image.metadata_key, data)
+        # A later change may have been written before this one: whoever is last writes what is so.
+        if manifests.written(_reread(image), before) != data:
+            return Again(message="It was changed meanwhile.")
         return Done(message="The stored metadata says it, too.")
 
 
+def _reread(image: Image) -> Image:
+    return Image.objects.select_related("source").get(pk=image.pk)
+
+
 class EraseHandler(StorageHandler):
-    """`image.erase`: the metadata goes first, so that no import finds a pack without its pack."""
+    """`image.erase`: the metadata goes first, so that no import finds it without its pack."""
 
     first = "erase"
     calls = frozenset({"erase"})
