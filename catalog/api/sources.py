@@ -101,6 +101,12 @@ class OfferedOutput(Output):
         return one.tainted is not None
 
 
+class OffersOutput(Output):
+    """All that another catalog offers."""
+
+    results = OfferedOutput(many=True)
+
+
 class SourceView(ApiView):
     tag = "sources"
     model = CatalogSource
@@ -166,12 +172,12 @@ class SourcePush(SourceView, VerbView):
 
 
 class SourceBrowse(SourceView):
-    output = OfferedOutput
+    output = OffersOutput
     docs = {"GET": "List what another catalog offers to you, asking it now."}
 
     def get(self, request: Request, **kwargs: Any) -> Response:
         found = remotes.browse(self.actor, self.target())
-        return Response({"results": self.represent(found, many=True)})
+        return Response(self.represent({"results": found}))
 
 
 urlpatterns = [

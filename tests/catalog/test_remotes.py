@@ -13,6 +13,7 @@ import pytest
 from accounts.actors import Actor
 from catalog import images, remotes, sources
 from orchestrator.refusals import Conflict, Forbidden
+from tests.api.conftest import Api, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +102,10 @@ def test_another_catalog_is_browsed_and_imported_from(
     assert peer.asked[-1] == ("GET", "/api/v1/catalog", "Bearer jwt-7")
     assert remotes.browse(shelf.alice, by_key, catalog_id="macos-xcode", version="16.2") == [found]
     assert remotes.browse(shelf.alice, by_key, catalog_id="ubuntu") == []
+    (offered,) = (
+        Api(make_token(shelf.alice.user)).get(f"sources/{source.pk}/browse/").json()["results"]
+    )
+    assert (offered["name"], offered["revoked"]) == ("MACOS-XCODE:16.2 (arm64)", False)
     assert remotes.browse(Actor(user=audrey), source) == []  # she is not of the iOS team
     with pytest.raises(Forbidden):
         remotes.browse(Actor(user=bob), source)
