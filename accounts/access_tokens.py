@@ -67,10 +67,10 @@ def log_in(
     except ValidationError:
         raise TooManyTries("Too many logins failed. Wait some minutes and try again.") from None
     if found is None or not found.is_active:
-        _audit_failure(actor, login, user, "bad_login")
+        _audit_failure(actor, user, "bad_login")
         raise NotFound("Invalid user or Password")
     if needs_second_factor(found):
-        _audit_failure(actor, login, found, "second_factor")
+        _audit_failure(actor, found, "second_factor")
         raise Forbidden(
             "This account signs in with a second factor, which cannot be asked for here. Make an "
             "API token in the console, and give that as the password.",
@@ -89,8 +89,8 @@ def find_by_login(login: str) -> User | None:
 
 
 def needs_second_factor(user: User) -> bool:
-    """Return whether a password alone does not let this account in."""
-    return bool(is_mfa_enabled(user))
+    """Return whether a password alone does not let this account in: it has one, or has to."""
+    return bool(is_mfa_enabled(user)) or Actor(user=user).needs_second_factor
 
 
 def issue(actor: Actor, user: User, key: ApiToken | None = None) -> tuple[str, int]:
@@ -165,13 +165,13 @@ def _secret() -> bytes:
     return salted_hmac("accounts.access_tokens", settings.SECRET_KEY, algorithm="sha256").digest()
 
 
-def _audit_failure(actor: Actor, login: str, user: User | None, code: str) -> None:
+def _audit_failure(actor: Actor, user: User | None, code: str) -> None:
     with transaction.atomic():
         audit(
             actor,
             "access_token.refused",
             f"user:{user.pk if user else ''}",
-            login[:200],
+            user.username if user else "",  # people type passwords where names belong
             data={"code": code},
             refused=True,
         )

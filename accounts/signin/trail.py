@@ -10,6 +10,7 @@ from django.db import transaction
 
 from accounts.actors import Actor
 from accounts.audit import audit
+from orchestrator.addresses import of_client
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -43,7 +44,7 @@ def asker(request: HttpRequest, user: User | None = None, *, system: bool = Fals
     return Actor(
         user=user,
         system=system,
-        address=request.META.get("REMOTE_ADDR", ""),
+        address=of_client(request.META.get("REMOTE_ADDR", "")),
         request_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
 
