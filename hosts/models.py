@@ -144,6 +144,8 @@ class EnrolmentToken(BaseModel):
     host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="+")
     revoked_at = models.DateTimeField(null=True)
 
+    STATES = ("live", "used", "revoked", "expired")
+
     objects = EnrolmentTokenQuerySet.as_manager()
 
     def __str__(self) -> str:
@@ -151,7 +153,7 @@ class EnrolmentToken(BaseModel):
 
     @property
     def state(self) -> str:
-        """Return live, used, revoked or expired."""
+        """Return one of `STATES`."""
         if self.used_at:
             return "used"
         if self.revoked_at:

@@ -332,6 +332,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "AccountKind": "accounts.models.User.Kind",
         "AuditOutcome": "accounts.models.AuditEvent.Outcome",
+        "EnrolmentTokenState": "hosts.models.EnrolmentToken.STATES",
         "HoldKind": "hosts.models.HostHold.Kind",
         "JobState": "jobs.models.Job.State",
         "VMState": "vms.states.State",

@@ -22,7 +22,7 @@ class EnrolmentTokenOutput(Output):
 
     id = serializers.UUIDField()
     host_name = serializers.CharField()
-    state = serializers.ChoiceField(["live", "used", "revoked", "expired"])
+    state = serializers.ChoiceField(EnrolmentToken.STATES)
     expires_at = serializers.DateTimeField()
     used_at = serializers.DateTimeField(allow_null=True)
     host = serializers.UUIDField(source="host_id", allow_null=True, help_text="That it enrolled.")
@@ -50,7 +50,6 @@ class EnrolmentTokenView(ApiView):
     tag = "hosts"
     model = EnrolmentToken
     output: Any = EnrolmentTokenOutput
-    permission = "hosts.manage"
 
     def rows(self) -> QuerySet[EnrolmentToken]:
         return EnrolmentToken.objects.visible_to(self.actor).select_related("created_by")
