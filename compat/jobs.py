@@ -131,7 +131,7 @@ class JobList(Endpoint):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         newest = _jobs(self.actor).order_by("-pk")[:SHOWN]
-        return answer(self.filtered(shown_jobs(self.actor, newest)))
+        return answer(self.filtered(shown_jobs(self.actor, list(newest))))
 
 
 class JobItem(Endpoint):

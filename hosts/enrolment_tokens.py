@@ -47,6 +47,7 @@ def create(actor: Actor, *, host_name: str, minutes: int = MINUTES) -> tuple[Enr
     with transaction.atomic():
         actor.take()
         actor.require("hosts.manage")
+        assert actor.user is not None  # nobody makes one for the product itself
         token = EnrolmentToken.objects.create(
             host_name=host_name,
             digest=_digest(text),

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from catalog import caching
 from compat.catalog.shown import cached_out
+from compat.config import resources
 from compat.hosts import shown
 from compat.machines import finding
 from compat.machines.shown import foreign_record
@@ -150,7 +151,7 @@ class Overview(Endpoint):
         rows = [
             {
                 **compact({"cpu_type": one.architecture, "cpu_brand": one.cpu_brand}),
-                **shown.resources(one, "disk_size"),
+                **resources(one, "disk_size"),
             }
             for one in totals.by_architecture(self.actor)
         ]

@@ -90,7 +90,7 @@ def _grouped(rows: Iterable[Snapshot]) -> list[dict[str, Any]]:
     nodes: dict[str, dict[str, Any]] = {
         row.host_snapshot_id: {**_shown(row), "children": []} for row in rows
     }
-    roots = []
+    roots: list[dict[str, Any]] = []
     for node in nodes.values():
         above = nodes.get(node["parent"])
         (above["children"] if above else roots).append(node)

@@ -37,8 +37,8 @@ def in_form(scope: Scope, send: Send) -> Send:
                 held["status"], told["detail"], told["code"], path.removeprefix(PREFIX), False
             )
             kept = [p for p in held["headers"] if p[0].lower() not in _REPLACED]
-            kind = (b"content-type", response["Content-Type"].encode())
-            await answer(send, response.status_code, [kind, *kept], response.content)
+            typed = (b"content-type", response["Content-Type"].encode())
+            await answer(send, response.status_code, [typed, *kept], response.content)
             return
         await send(message)
 

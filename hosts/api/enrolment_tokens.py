@@ -50,7 +50,6 @@ class EnrolmentTokenView(ApiView):
     tag = "hosts"
     model = EnrolmentToken
     output: Any = EnrolmentTokenOutput
-    permission = "hosts.manage"
 
     def rows(self) -> QuerySet[EnrolmentToken]:
         return EnrolmentToken.objects.visible_to(self.actor).select_related("created_by")

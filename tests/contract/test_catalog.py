@@ -351,7 +351,7 @@ def test_a_pull_asks_for_a_machine_as_a_create_does(
 def test_a_push_is_sent_to_the_host_that_has_the_machine(
     admin: Tool, storage: CatalogSource, developer: Tool
 ) -> None:
-    body = {
+    body: dict[str, Any] = {
         "local_path": "/Users/ci/Parallels/golden.macvm",
         "catalog_id": "macos-xcode",
         "version": "16.3",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from websockets.sync.client import connect
 
@@ -18,7 +18,7 @@ EDITOR = {"X-SOURCE-ID": "VSCODE_EXTENSION", "X-LOGGING": "IGNORE"}
 TYPES = "pdfm,health,orchestrator,stats,system_logs,reverse_proxy,job_manager,auth"
 
 
-def read(tool: httpx.Client, path: str, *statuses: int) -> object:
+def read(tool: httpx.Client, path: str, *statuses: int) -> Any:
     answer = tool.get(path)
     assert answer.status_code in (statuses or (200,)), f"{path}: {answer.text}"
     assert answer.headers["Content-Type"] == "application/json", path
@@ -30,7 +30,7 @@ def test_the_console_boots_and_shows_its_pages(site: Site) -> None:
         tool.headers.update(CONSOLE)
         token = tool.headers["Authorization"].removeprefix("Bearer ")
         hardware = read(tool, "/config/hardware")
-        assert {"cpu_type", "total", "total_available", "enabled_modules"} <= hardware.keys()  # type: ignore[attr-defined]
+        assert {"cpu_type", "total", "total_available", "enabled_modules"} <= hardware.keys()
         url = f"{site.product.url}/api/v1/ws/subscribe?event_types={TYPES}&authorization={token}"
         with connect(url.replace("http://", "ws://")) as opened:
             assert json.loads(opened.recv(timeout=10))["event_type"] == "global"
@@ -53,7 +53,7 @@ def test_the_console_boots_and_shows_its_pages(site: Site) -> None:
                 read(tool, path)
             assert read(tool, POOL, 202) == []
             assert tool.get("/version").status_code == 404
-            for host in read(tool, "/orchestrator/hosts"):  # type: ignore[attr-defined]
+            for host in read(tool, "/orchestrator/hosts"):
                 one = f"/orchestrator/hosts/{host['id']}"
                 read(tool, f"{one}/machines", 202)
                 for part in ("cache", "reverse-proxy", "reverse-proxy/hosts"):
@@ -82,7 +82,7 @@ def test_vs_code_runs_a_machine(site: Site) -> None:
             row = {"group": "state", "operation": verb, "value": ""}
             done = tool.put(f"{POOL}/{made.json()['id']}/set", json={"operations": [row]})
             assert done.status_code == 200, done.text
-            (seen,) = read(tool, POOL, 202)  # type: ignore[misc]
+            (seen,) = read(tool, POOL, 202)
             assert (seen["Name"], seen["State"]) == ("edited", state)
         assert tool.delete(f"{POOL}/{made.json()['id']}").status_code == 202
         assert read(tool, POOL, 202) == []

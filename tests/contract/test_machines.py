@@ -62,7 +62,8 @@ def test_terraform(site: Site, bob: httpx.Client) -> None:
     assert listed["host_id"] in site.hosts.values()
 
     def configure(group: str, operation: str, value: str = "") -> httpx.Response:
-        row = {"owner": "t", "group": group, "operation": operation, "value": value}
+        row: dict[str, Any] = {"owner": "t", "group": group, "operation": operation}
+        row["value"] = value
         row |= {"options": [], "flags": [], "error": None}
         return bob.put(f"{POOL}/tf-vm/set", json={"owner": "t", "operations": [row]})
 
