@@ -75,7 +75,8 @@ def _change(environment: Environment, fields: Mapping[str, Any]) -> None:
         raise Invalid.field("balancers", "Give balancers by their names.")
     for name, balancer in environment.balancers.items():
         refuse(problems(BALANCER, balancer, ("balancers", name)))
-        if not VirtualMachine.objects.open().filter(pk=as_id(str(balancer["vm"]))).exists():
+        vm = as_id(str(balancer["vm"]))
+        if vm is None or not VirtualMachine.objects.open().filter(pk=vm).exists():
             raise Invalid.field("balancers", f"The VM of the balancer {name} is not there.")
     try:
         environment.full_clean()

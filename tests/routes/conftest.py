@@ -132,7 +132,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         delivery = Delivery.objects.create(
             webhook=webhook, kind="vm.changed", subject="vm:1", body="{}", state="failed"
         )
-        task = Task.objects.create(kind="initial", title=f"Task {name}", owner=owner)
+        task = Task.objects.create(kind="initial", title=f"Task {name}", owner=owner, state="done")
         phase = Block.objects.create(task=task, path="0", position=1, kind="serial", label="all")
         leaf = Block.objects.create(
             task=task, parent=phase, path="0_1", position=1, kind="interleaved", label="leaf"
