@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from accounts.actors import Actor
 from accounts.audit import audit
+from accounts.escalation import refuse_giving_roles
 from accounts.models import Invitation, User
 from accounts.users import create_user, from_validation
 from events.publishing import publish
@@ -50,6 +51,7 @@ def invite(
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_giving_roles(actor, roles)
         if Invitation.objects.live().filter(username__iexact=username).exists():
             raise Conflict(
                 f"“{username}” is invited already. Send that invitation again, or revoke it."
@@ -78,6 +80,7 @@ def resend(actor: Actor, invitation: Invitation) -> str:
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_giving_roles(actor, invitation.roles.all())
         changed = Invitation.objects.filter(
             pk=invitation.pk, accepted_at=None, revoked_at=None
         ).update(

@@ -8,6 +8,7 @@ from allauth.mfa.models import Authenticator
 from django.db import transaction
 
 from accounts.audit import audit
+from accounts.escalation import refuse_acting_as
 from accounts.signin.sessions import sign_out_everywhere
 from orchestrator.refusals import Conflict
 
@@ -28,6 +29,7 @@ def remove_all(actor: Actor, user: User) -> None:
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_acting_as(actor, user)
         found = list(Authenticator.objects.select_for_update().filter(user=user))
         if not found:
             raise Conflict("This account has no second factor.")

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from accounts.audit import audit
+from accounts.escalation import refuse_acting_as
 from accounts.models import User
 from orchestrator.refusals import Conflict
 
@@ -34,6 +35,7 @@ def reset_link(actor: Actor, user: User) -> str:
     with transaction.atomic():
         actor.take()
         actor.require("accounts.manage")
+        refuse_acting_as(actor, user)
         audit(actor, "password.link_made", f"user:{user.pk}", user.username)
     key = default_token_generator.make_token(user)
     return reverse(

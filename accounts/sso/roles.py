@@ -9,6 +9,7 @@ from django.db import transaction
 
 from accounts import users
 from accounts.models import ProvidedRole, Role, User
+from orchestrator.db.locks import go_first
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -44,6 +45,7 @@ def provide(actor: Actor, user: User, wanted: list[Role]) -> None:
     Raises `Conflict` when that would leave no administrator.
     """
     with transaction.atomic():
+        go_first()
         User.objects.select_for_update().get(pk=user.pk)
         held = {role.pk: role for role in Role.objects.of(user.pk).select_related("group")}
         given = set(ProvidedRole.objects.filter(user=user).values_list("role", flat=True))

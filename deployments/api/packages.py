@@ -110,7 +110,7 @@ class PackageInput(Input):
     deployables = DeployableInput(many=True, required=False)
 
 
-class ImportInput(Input):
+class PackageImportInput(Input):
     yaml = Text(required=False, trim_whitespace=False, help_text="The document as YAML,")
     artifact = Text(
         required=False, max_length=64, help_text="or the SHA-256 of a zip that was uploaded."
@@ -199,7 +199,7 @@ class PackageList(PackageView, Lists, Posts):
 
 
 class PackageImport(PackageView, Posts):
-    input = ImportInput
+    input = PackageImportInput
     permission = "deployments.manage"
     docs = {"POST": "Make a package from YAML, or from a zip that was uploaded as an artifact."}
 

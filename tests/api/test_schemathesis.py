@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 EXAMPLES = 25
 SEED = 20260131
-OPERATIONS = 148
+OPERATIONS = 218
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

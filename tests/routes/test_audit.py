@@ -125,8 +125,8 @@ def ask(
         if state:
             put(thing.ids, state)
         for earlier in FIRST.get(name, ()) if whose == "own" else ():
-            body = json.dumps(BODIES.get(earlier, {}))
-            first = client.post(address(earlier, thing.ids), body, "application/json")
+            prior = json.dumps(BODIES.get(earlier, {}))
+            first = client.post(address(earlier, thing.ids), prior, "application/json")
             assert first.status_code in (200, 201, 202), first.content
         before = set(AuditEvent.objects.values_list("pk", flat=True))
         asking = client.post if method == "POST" else getattr(client, method.lower())

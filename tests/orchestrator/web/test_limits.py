@@ -108,6 +108,7 @@ def test_checks_of_health_are_never_refused_and_pages_get_a_page(tight: Served) 
         with tight.client.stream("GET", f"{tight.url}/events", headers=headers) as stream:
             return stream.status_code
 
+    refused(lambda: tight.get("/jobs/", headers=headers), room=0)
     assert again(opened)
 
 
