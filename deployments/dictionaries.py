@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.users import from_validation
 from deployments.documents import SECRET_REFERENCE
 from deployments.models import Application, Dictionary, DictionaryEntry
@@ -30,6 +30,7 @@ REFERENCE = re.compile(r"\{\{secret:(" + ID + r")/([A-Za-z0-9_][A-Za-z0-9_.-]*)\
 DEEPEST = 10  # values that name other keys, and so on
 MASK = "••••••"
 MOST_ENTRIES = 1000
+SETTINGS = ("name", "description", "containers")
 
 
 def create_dictionary(actor: Actor, *, name: str, **fields: Any) -> Dictionary:
@@ -55,8 +56,9 @@ def update_dictionary(actor: Actor, dictionary: Dictionary, **fields: Any) -> Di
     with transaction.atomic():
         actor.take()
         dictionary = Dictionary.objects.select_for_update().get(pk=dictionary.pk)
+        before = {name: getattr(dictionary, name) for name in SETTINGS}
         _change(dictionary, fields)
-        told = {
+        told = changed(before, {name: getattr(dictionary, name) for name in SETTINGS}) | {
             "fields": sorted(fields.keys() - {"entries", "secrets"}),
             "keys": sorted({*fields.get("entries", {}), *fields.get("secrets", {})}),
         }
@@ -66,7 +68,7 @@ def update_dictionary(actor: Actor, dictionary: Dictionary, **fields: Any) -> Di
 
 
 def _change(dictionary: Dictionary, fields: Mapping[str, Any]) -> None:
-    for one in ("name", "description", "containers"):
+    for one in SETTINGS:
         if one in fields:
             setattr(dictionary, one, fields[one])
     dictionary.name = dictionary.name.strip()

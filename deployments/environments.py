@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from accounts.users import from_validation
 from deployments import policies
 from deployments.documents import refuse
@@ -32,6 +32,7 @@ BALANCER: dict[str, Field] = {
     "enable": Field("lines", "Puts {{member}} back", required=True),
     "timeout_seconds": Field("integer", "Time limit", default=300, least=1, most=86_400),
 }
+SETTINGS = ("name", "description", "policy", "balancers")
 PLACES = ("group", "sub_group", "sub_sub_group")
 LARGEST_GROUP = 2**31 - 1
 
@@ -43,7 +44,8 @@ def create_environment(actor: Actor, *, name: str, **fields: Any) -> Environment
         actor.take()
         environment = Environment(name=name)
         _change(environment, fields)
-        audit(actor, "environment.created", environment.subject, environment.name)
+        told = {"after": _settings_of(environment), "members": environment.members.count()}
+        audit(actor, "environment.created", environment.subject, environment.name, data=told)
         announce(environment)
     return environment
 
@@ -58,15 +60,25 @@ def update_environment(actor: Actor, environment: Environment, **fields: Any) ->
     with transaction.atomic():
         actor.take()
         environment = Environment.objects.select_for_update().get(pk=environment.pk)
+        before = _settings_of(environment)
         _change(environment, fields)
-        told = {"fields": sorted(fields)}
+        told = changed(before, _settings_of(environment)) | {"fields": sorted(fields)}
         audit(actor, "environment.changed", environment.subject, environment.name, data=told)
         announce(environment)
     return environment
 
 
+def _settings_of(environment: Environment) -> dict[str, Any]:
+    """Return what the trail tells of it as it is."""
+    names = environment.uses.order_by("position")
+    return {
+        **{name: getattr(environment, name) for name in SETTINGS},
+        "dictionaries": list(names.values_list("dictionary__name", flat=True)),
+    }
+
+
 def _change(environment: Environment, fields: Mapping[str, Any]) -> None:
-    for field in ("name", "description", "policy", "balancers"):
+    for field in SETTINGS:
         if field in fields:
             setattr(environment, field, fields[field])
     environment.name = environment.name.strip()

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
-from accounts.audit import audit
+from accounts.audit import audit, changed
 from deployments import archives, artifacts, documents, types
 from deployments.documents import Lines
 from deployments.models import Application, Artifact, Deployable, Package, PackageMember
@@ -83,7 +83,11 @@ def create_package(
             _deployable(package, number, one, kept.get(number))
             for number, one in enumerate(document.get("deployables") or [])
         )
-        audit(actor, "package.created", package.subject, package.title)
+        told = {
+            "deployables": package.deployables.count(),
+            "members": [member.title for member in members],
+        }
+        audit(actor, "package.created", package.subject, package.title, data=told)
         announce(package)
     return package
 
@@ -282,9 +286,10 @@ def describe_application(
     actor.require("deployments.manage")
     with transaction.atomic():
         actor.take()
+        told = changed({"description": application.description}, {"description": description})
         application.description = description
         application.save(update_fields=["description"])
-        audit(actor, "application.changed", application.subject, application.name)
+        audit(actor, "application.changed", application.subject, application.name, data=told)
     return application
 
 

@@ -11,7 +11,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import UnsupportedMediaType
-from rest_framework.parsers import FileUploadParser
+from rest_framework.parsers import BaseParser
 from rest_framework.response import Response
 
 from deployments import artifacts, documents, packages, types
@@ -272,10 +272,13 @@ def download(package: Package) -> FileResponse:
     return response
 
 
-class Bytes(FileUploadParser):
-    """A body that is taken as it is, in pieces; the view reads it."""
+class Bytes(BaseParser):
+    """A body that is taken as it is, in pieces: nothing is read of it here, the view does."""
 
     media_type = "application/octet-stream"
+
+    def parse(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {}
 
 
 class ArtifactList(ApiView):

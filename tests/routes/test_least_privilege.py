@@ -32,6 +32,11 @@ OPENS = {
     "accounts.manage": ("api:roles", "POST"),
     "audit.view": ("accounts:audit", "GET"),
     "webhooks.use": ("api:webhooks", "POST"),
+    "deployments.view": ("api:environment", "GET"),
+    "deployments.manage": ("api:environments", "POST"),
+    "deployments.run": ("api:task-start", "POST"),
+    "deployments.skip": ("api:task-skip", "POST"),
+    "deployments.force": ("tasks:force", "POST"),
 }
 # These widen what another one opens: tests/vms/test_roles.py has them.
 OF_ROLES = {"vms.view_roles", "vms.manage_roles"}

@@ -307,11 +307,8 @@ def address(name: str, ids: dict[str, Any]) -> str:
         return "/api/v2/nothing/"
     arguments: dict[str, Any] = {}
     for key in re.findall(r"<(?:uuid|str):(\w+)>", pattern):
-        arguments[key] = ids[noun_of(name) if key == "id" else key]
-    if "<str:secret>" in pattern:
-        arguments["secret"] = "unknown"
+        known = {**ids, "secret": "unknown"}
+        arguments[key] = known[noun_of(name) if key == "id" else key]
     if "<slug:kind>" in pattern:
         arguments["kind"] = "cordon"
-    if name.startswith("download-"):  # nobody but a host with a ticket
-        arguments = {"catalog_id": "UBUNTU", "version": "1", "architecture": "arm64"}
     return reverse(name, kwargs=arguments)
