@@ -61,6 +61,22 @@ NOT_DONE = {
     "api:host-unregister": "a foreign VM: tests/vms/test_registering.py",
     "api:job-retry": "a batch that failed in part: tests/vms/test_bulk.py",
     "api:access-request-withdraw": "only who asked may: below",
+    "api:user-remove-factors": "second factors: tests/accounts/test_assurance.py",
+    "api:user-session-end": "a session that is listed: tests/accounts/test_signin.py",
+    "api:image-unrevoke": "an image that is revoked: tests/catalog/test_manifests.py",
+    "api:image-remove": "an image of no template: tests/catalog/test_manifests.py",
+    "api:image-verify": "a storage: tests/catalog/test_packs.py",
+    "api:source-push": "a storage: tests/catalog/test_packs.py",
+    "api:host-cache-collect": "a quota that is passed: tests/vms/test_caches.py",
+    "api:artifacts": "a file as the body: tests/deployments/test_api.py",
+    "api:tasks": "a package with steps: tests/deployments/test_api.py",
+    **{
+        f"api:task-{verb}": "a plan with steps: tests/deployments/running"
+        for verb in (
+            *("abort", "approve", "archive", "cancel", "continue", "pause", "rollback"),
+            *("schedule", "skip", "start", "stop", "unskip"),
+        )
+    },
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "api:application": {"description": "For tests"},
@@ -200,7 +216,7 @@ def test_what_is_done_is_told_with_actor_token_address_and_what_changed(world: W
                 wrong.append(f"{name} {event.action}: tells nothing of what was done")
     assert wrong == [], "\n".join(wrong)
     undone = {name for name, _ in WRITES} - done
-    assert {name for name in undone if name.startswith("api:")} == NOT_DONE.keys()
+    assert sorted(one for one in undone if one.startswith("api:")) == sorted(NOT_DONE)
     assert len(done) > 100
     mine = by_token(world, "developer")
     asked = ask(mine, world, "api:access-request-withdraw", "POST", "own")
