@@ -25,6 +25,10 @@ NO_CREDENTIALS = (
     "“Authorization: Bearer …”."
 )
 BAD_TOKEN = "This token is not valid: it is unknown, expired or revoked. Log in again."
+SECOND_FACTOR = (
+    "Your role asks for a second factor, which cannot be asked for here. Make an API token in the "
+    "console, and log in with that as the password."
+)
 BAD_KEY = "This API key is not valid: it is unknown, expired or revoked. Use a live one."
 
 
@@ -54,8 +58,15 @@ def authenticate(actor: Actor, request: HttpRequest, *, token_in_query: bool) ->
     except WrongNetwork as refusal:
         actor.user, actor.token = refusal.token.user, refusal.token
         raise
+    if not lets_in(actor):
+        raise Unauthorized(SECOND_FACTOR)
     if actor.token:
         note_use(actor.token, actor.address)
+
+
+def lets_in(actor: Actor) -> bool:
+    """Return whether a login by password alone is enough: not once a role asks for more."""
+    return actor.token is not None or not actor.needs_second_factor
 
 
 def identify(

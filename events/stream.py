@@ -166,6 +166,23 @@ class Checks:
         finally:
             self._viewers.discard(viewer)
 
+    @contextlib.asynccontextmanager
+    async def caller(self, scope: Scope) -> AsyncIterator[asyncio.Event]:
+        """Watch who sent a request within the block: the event is set when they may not go on.
+
+        One whom the guard does not know, or a store that is away, is left to the application.
+        """
+        try:
+            viewer = await in_database(lambda: self._guard.identify(scope, tokens=True))
+        except Exception as error:
+            log.warning("stream.store_away", error=type(error).__name__)
+            viewer = None
+        if viewer is None:
+            yield asyncio.Event()
+            return
+        with self.of(viewer):
+            yield viewer.ended
+
     async def _run(self) -> None:
         while self._viewers:
             await asyncio.sleep(CHECK_SECONDS)
@@ -195,7 +212,7 @@ class StreamFront:
         self.closing = asyncio.Event()
         self._guard = guard
         self._reader = Reader(hub)
-        self._checks = Checks(guard)
+        self.checks = Checks(guard)
 
     async def names(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a browser: names of what changed, with its kind. For sessions only."""
@@ -204,23 +221,6 @@ class StreamFront:
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an API client: whole events, without a gap from where it was."""
         await self._serve(scope, receive, send, whole=True)
-
-    @contextlib.asynccontextmanager
-    async def caller(self, scope: Scope) -> AsyncIterator[asyncio.Event]:
-        """Watch who sent a request within the block: the event is set when they may not go on.
-
-        One whom the guard does not know, or a store that is away, is left to the application.
-        """
-        try:
-            viewer = await in_database(lambda: self._guard.identify(scope, tokens=True))
-        except Exception as error:
-            log.warning("stream.store_away", error=type(error).__name__)
-            viewer = None
-        if viewer is None:
-            yield asyncio.Event()
-            return
-        with self._checks.of(viewer):
-            yield viewer.ended
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, *, whole: bool) -> None:
         if scope["method"] != "GET":
@@ -266,7 +266,7 @@ class StreamFront:
                     *([(b"www-authenticate", b"Bearer")] if whole else []),
                 )
                 return
-            stack.enter_context(self._checks.of(viewer))
+            stack.enter_context(self.checks.of(viewer))
             start = self._reader.head if cursor is None else cursor
             if whole:
                 chunks = self._whole(viewer, start, _asked(scope, "kind"))

@@ -123,9 +123,11 @@ def make_application() -> Front:
     django.setup()
     # Only now may models be imported.
     from accounts.viewers import Viewers
+    from compat.events.guard import SocketGuard
     from compat.events.hub import EventsHub
     from compat.wire.front import in_form
-    from events.stream import StreamFront
+    from compat.wire.paths import normal
+    from events.stream import Checks, StreamFront
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
     from orchestrator.web.wake import Hub
@@ -135,9 +137,14 @@ def make_application() -> Front:
     # Its annotations name every kind of message that there is; ours do not.
     pages = cast("App", WSGIMiddleware(cast("Any", wsgi), workers=settings.WEB_THREADS))
     streams = StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS)
+    tools = Checks(SocketGuard(began_before=True))
+
+    def callers(scope: Scope) -> Any:
+        return (tools if normal(scope["path"]) else streams.checks).caller(scope)
+
     return Front(
         Rates(),
-        WaitingFront(pages, hub, settings.WEB_MAX_HELD, streams.caller),
+        WaitingFront(pages, hub, settings.WEB_MAX_HELD, callers),
         streams,
         EventsHub(hub, settings.WEB_MAX_STREAMS),
         in_form,

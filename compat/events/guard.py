@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from django.conf import settings
 
 from accounts.actors import Actor
-from compat.authentication import identify
+from compat.authentication import identify, lets_in
 from events.stream import Viewer
 from orchestrator.addresses import of_client
 from orchestrator.refusals import Refusal
@@ -24,15 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a socket was opened with: two headers, the token of the query, and from where."""
+    """What a socket was opened with: two headers, the token of the query, and from where.
+
+    With `began_before` they are of a call that is held, and a token's time may be up since.
+    """
 
     authorization: str
     api_key: str
     in_query: str
     address: str
+    began_before: bool = False
 
     @classmethod
-    def of(cls, scope: Scope) -> Credentials:
+    def of(cls, scope: Scope, *, began_before: bool = False) -> Credentials:
         asked = parse_qs(scope["query_string"].decode("latin-1"))
         in_query = asked.get("authorization") or asked.get("access_token") or [""]
         return cls(
@@ -40,12 +44,19 @@ class Credentials:
             header(scope["headers"], b"x-api-key"),
             in_query[0],
             of_client((scope.get("client") or [""])[0]),
+            began_before,
         )
 
     def who(self) -> tuple[User, ApiToken | None] | None:
         """Return the account behind them, and the token that narrows it; None for nobody."""
         try:
-            return identify(self.authorization, self.api_key, self.in_query, address=self.address)
+            return identify(
+                self.authorization,
+                self.api_key,
+                self.in_query,
+                address=self.address,
+                began_before=self.began_before,
+            )
         except Refusal:
             return None
 
@@ -64,16 +75,20 @@ class Watcher(Viewer):
 
 
 class SocketGuard:
-    """The guard of sockets (`events.stream.Guard`)."""
+    """The guard of sockets, and with `began_before` of held calls (`events.stream.Guard`)."""
+
+    def __init__(self, *, began_before: bool = False) -> None:
+        self._began_before = began_before
 
     def identify(self, scope: Scope, *, tokens: bool) -> Watcher | None:
-        credentials = Credentials.of(scope)
+        credentials = Credentials.of(scope, began_before=self._began_before)
         who = credentials.who()
         if who is None:
             return None
         watcher = Watcher(who[0].pk, frozenset(), credentials=credentials, who=who)
-        watcher.permissions = watcher.actor().permissions
-        return watcher
+        actor = watcher.actor()
+        watcher.permissions = actor.permissions
+        return watcher if lets_in(actor) else None
 
     def check(self, viewers: Collection[Viewer]) -> dict[Viewer, frozenset[str]]:
         """Return those that are still who they were. Costs a look for each credentials in use."""
@@ -86,7 +101,9 @@ class SocketGuard:
             who = seen[viewer.credentials]
             if who and who[0].pk == viewer.user_id:
                 viewer.who = who
-                live[viewer] = viewer.actor().permissions
+                actor = viewer.actor()
+                if lets_in(actor):
+                    live[viewer] = actor.permissions
         return live
 
 

@@ -151,6 +151,17 @@ def test_a_second_factor_is_not_gone_round(stranger: Tool, bob: User) -> None:
     assert is_error(log_in(stranger, email="bob", password="wrong"), 404, diagnostics=True)
 
 
+def test_nor_is_one_that_a_role_asks_for(token: str, stranger: Tool, bob: User) -> None:
+    assert bearer(token)("get", ASKS).status_code == 200
+    Role.objects.of(bob.pk).update(requires_second_factor=True)
+    refused = log_in(stranger, email="bob", password=PASSWORD)
+    assert refused.status_code == 403
+    assert "API token" in refused.json()["message"]
+    assert is_unauthorized(bearer(token)("get", ASKS))  # what was begun before ends, too
+    key = log_in(stranger, email="bob", password=make_token(bob)).json()["token"]
+    assert bearer(key)("get", ASKS).status_code == 200
+
+
 def test_a_password_ends_the_token(token: str, bob: User) -> None:
     assert bearer(token)("get", ASKS).status_code == 200
     bob.set_password("another long password")
