@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -236,3 +238,18 @@ def test_a_full_pool_is_told_and_leaves_nothing(site: Site, bob: httpx.Client) -
     assert said(bob.get(f"{POOL}/huge"), 404)
     tagged = body | {"selection_tags": ["nowhere"], "catalog_manifest": MANIFEST}
     assert said(bob.post(POOL, json=tagged), 400, "nowhere")
+
+
+def test_a_held_call_ends_with_the_right_to_make_it(site: Site, bob: httpx.Client) -> None:
+    """The command of a VM runs on for a long time yet; who asked for it no longer waits for it."""
+    made = create(bob, "slow")
+    [user] = ok(site.admin.get("/users/", params={"username": "bob"}))["results"]
+    with ThreadPoolExecutor(1) as pool:
+        command = {"command": "sleep 30"}
+        held = pool.submit(bob.put, f"{POOL}/{made['id']}/execute", json=command)
+        jobs = {"kind": "vm.execute", "state": "running"}
+        until(lambda: ok(site.admin.get("/jobs/", params=jobs))["results"], 20, "it runs")
+        began = time.monotonic()
+        ok(site.admin.post(f"/users/{user['id']}/sign-out/"))
+        assert held.result(20).status_code == 401
+        assert time.monotonic() - began < 10  # five times the promise
