@@ -242,7 +242,7 @@ def test_a_full_pool_is_told_and_leaves_nothing(site: Site, bob: httpx.Client) -
 
 def test_a_held_call_ends_with_the_right_to_make_it(site: Site, bob: httpx.Client) -> None:
     """The command of a VM runs on for a long time yet; who asked for it no longer waits for it."""
-    made = create(bob, "slow")
+    made = create(bob, "slow", start_on_create=True)
     [user] = ok(site.admin.get("/users/", params={"username": "bob"}))["results"]
     with ThreadPoolExecutor(1) as pool:
         command = {"command": "sleep 30"}
