@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP
 from allauth.mfa.utils import decrypt
 from cryptography.fernet import Fernet
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connection
@@ -93,3 +96,18 @@ def test_the_secrets_of_second_factors_are_encrypted_and_rotated(settings, keys,
     with pytest.raises(SystemExit):
         call_command("rotate_keys")
     assert "mfa.Authenticator: 2 that no key" in capsys.readouterr().err
+
+
+def test_what_was_kept_in_clear_is_encrypted_by_the_migration(alice):
+    """Authenticators that were set up before secrets of second factors were encrypted."""
+    Authenticator.objects.create(user=alice, type="totp", data={"secret": "GEZDGNBVGY3TQOJQ"})
+    Authenticator.objects.create(
+        user=alice, type="recovery_codes", data={"seed": "a seed", "used_mask": 3}
+    )
+    migration = importlib.import_module("accounts.migrations.0006_encrypt_second_factors")
+    migration.encrypt(apps, None)
+    by_type = dict(Authenticator.objects.values_list("type", "data"))
+    assert decrypt(by_type["totp"]["secret"]) == "GEZDGNBVGY3TQOJQ"
+    assert decrypt(by_type["recovery_codes"]["seed"]) == "a seed"
+    assert by_type["recovery_codes"]["used_mask"] == 3
+    assert "GEZ" not in str(by_type)
