@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from catalog.models import CatalogSource
+from deployments.models import DictionaryEntry
 from events.models import Webhook
 from hosts.models import Host
 from orchestrator.db.rotation import encrypted_fields
@@ -72,7 +73,12 @@ def test_a_missing_key_is_told_and_nothing_is_lost(settings, keys, capsys):
 
 
 def test_every_secret_is_found():
-    assert {model for model, _ in encrypted_fields()} == {Host, CatalogSource, Webhook}
+    assert {model for model, _ in encrypted_fields()} == {
+        Host,
+        CatalogSource,
+        Webhook,
+        DictionaryEntry,
+    }
 
 
 def test_the_secrets_of_second_factors_are_encrypted_and_rotated(settings, keys, bob, capsys):
