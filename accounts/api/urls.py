@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounts.api import leaks, openapi, signin, views, webhooks
+from accounts.api import leaks, openapi, signin, tokens, views, webhooks
 from orchestrator.api.routing import route
 
 __all__ = ["openapi", "urlpatterns"]  # the schema finds its extensions once they are loaded
@@ -35,11 +35,11 @@ urlpatterns = [
     route("invitations/<uuid:id>/revoke/", signin.InvitationRevoke, "invitation-revoke"),
     route("service-accounts/", views.ServiceAccountList, "service-accounts"),
     route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
-    route("tokens/<uuid:id>/", views.TokenItem, "token"),
-    route("tokens/<uuid:id>/rights/", views.TokenRights, "token-rights"),
-    route("tokens/<uuid:id>/revoke/", views.TokenRevoke, "token-revoke"),
-    route("tokens/<uuid:id>/rotate/", views.TokenRotate, "token-rotate"),
-    route("tokens/<uuid:id>/end-overlap/", views.TokenEndOverlap, "token-end-overlap"),
+    route("tokens/<uuid:id>/", tokens.TokenItem, "token"),
+    route("tokens/<uuid:id>/rights/", tokens.TokenRights, "token-rights"),
+    route("tokens/<uuid:id>/revoke/", tokens.TokenRevoke, "token-revoke"),
+    route("tokens/<uuid:id>/rotate/", tokens.TokenRotate, "token-rotate"),
+    route("tokens/<uuid:id>/end-overlap/", tokens.TokenEndOverlap, "token-end-overlap"),
     route("webhooks/", webhooks.WebhookList, "webhooks"),
     route("webhooks/<uuid:id>/", webhooks.WebhookItem, "webhook"),
     route("webhooks/<uuid:id>/test/", webhooks.WebhookTest, "webhook-test"),

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from accounts import revocation
 from accounts.api.serializers import KillInput, RevokeInput
-from accounts.api.views import TokenList as BaseTokenList
+from accounts.api.tokens import TokenList as BaseTokenList
 from accounts.models import Role, User
 from accounts.revocation import CHOICES
 from catalog.api import DerivedOutput, derived
