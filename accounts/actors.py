@@ -60,9 +60,10 @@ class Actor:
         granted: set[str] = set()
         self._needs_second_factor = False
         if user.is_active:
-            for codes, asks in Role.objects.of(user.pk).values_list(
-                "permissions", "requires_second_factor"
-            ):
+            rows = Role.objects.of(user.pk)
+            found = list(rows.values_list("pk", "permissions", "requires_second_factor"))
+            self._role_ids = frozenset(pk for pk, _, _ in found)
+            for _, codes, asks in found:
                 granted.update(codes)
                 self._needs_second_factor |= asks
         return frozenset(

@@ -250,7 +250,8 @@ def unrevoke(actor: Actor, image: Image, *, reason: str, all_architectures: bool
             raise Conflict("This image is not revoked.")
         for one in found:
             Image.objects.filter(pk=one.pk).update(revoked_at=None, revoke_reason="", revoked_by="")
-            data = changed({"revoked": True, "reason": one.revoke_reason}, {"revoked": False})
+            before = {"revoked": True, "revoke_reason": one.revoke_reason}
+            data = changed(before, {"revoked": False, "revoke_reason": ""})
             _tell(actor, one, "unrevoked", data | {"reason": reason})
             metadata.request(actor, one)
         return record_done("image.unrevoke", f"image:{image.pk}", actor)

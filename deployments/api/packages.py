@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import django_filters
 from django.http import FileResponse, HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
@@ -252,6 +252,12 @@ class PackageExport(PackageView):
     }
     docs = {"GET": "Give a package out: as YAML, or as a zip with its files."}
 
+    @extend_schema(
+        responses={
+            (200, "application/json"): DocumentOutput,
+            (200, "application/zip"): OpenApiTypes.BINARY,
+        }
+    )
     def get(self, request: Request, **kwargs: Any) -> Response | FileResponse:
         package = self.target()
         wanted = request.query_params.get("as", "yaml")

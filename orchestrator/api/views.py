@@ -116,7 +116,6 @@ class ApiView(GenericAPIView[Any]):
 class Lists(ApiView):
     """GET: a page of `rows()`, narrowed by `filterset_class`."""
 
-    listing: ClassVar[bool] = True
     pagination_class: Any = NewestFirst
     filterset_class: ClassVar[Any] = None
 

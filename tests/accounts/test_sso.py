@@ -133,8 +133,8 @@ def test_roles_follow_the_groups_and_those_given_by_hand_stay(configured, browse
     changed = AuditEvent.objects.filter(action="user.roles_changed").latest("pk")
     assert changed.data["source"] == "single sign-on"
     assert (changed.data["before"], changed.data["after"]) == (
-        ["Auditor", "Developer"],
-        ["Administrator", "Auditor"],
+        {"roles": ["Auditor", "Developer"]},
+        {"roles": ["Administrator", "Auditor"]},
     )
     # What was also given by hand is not taken with the group.
     mia.groups.add(Role.objects.get(group__name="Developer").group)

@@ -139,7 +139,11 @@ def test_an_administrator_brings_a_revoked_image_back_and_says_why(
         images.unrevoke(shelf.alice, image, reason="again")
     assert Image.objects.usable().get() == image
     event = AuditEvent.objects.get(action="image.unrevoked")
-    assert event.data == {"reason": "it was another file", "was": "leaked"}
+    assert event.data == {
+        "before": {"revoked": True, "revoke_reason": "leaked"},
+        "after": {"revoked": False, "revoke_reason": ""},
+        "reason": "it was another file",
+    }
     shelf.run()
     assert shelf.stored(image)["revoked"] is False
 

@@ -15,7 +15,7 @@ from accounts.models import User
 from orchestrator.api.pagination import InOrder, page_size
 from orchestrator.api.references import readable
 from orchestrator.api.serializers import Output, ReferenceOutput
-from orchestrator.api.views import ApiView
+from orchestrator.api.views import ApiView, Lists
 from vms import access_export, matrix
 from vms.api.serializers import RoleReference
 from vms.models import Grant, Template
@@ -73,17 +73,11 @@ FILTERS = [
 ]
 
 
-class AccessList(ApiView):
+class _Access(ApiView):
     tag = "access"
     model = Grant
     output = WayOutput
-    listing = True
-    pagination_class: Any = ByWay
     query: ClassVar[dict[str, list[Any]]] = {"GET": FILTERS}
-    docs = {
-        "GET": "Tell who can use what and why, from either side: of a template, of an account or "
-        "role, or of all that you may see; directly or by which role, until when."
-    }
 
     def rows(self) -> QuerySet[Grant]:
         return Grant.objects.visible_to(self.actor)
@@ -96,14 +90,20 @@ class AccessList(ApiView):
         }
         return {name: value for name, value in named.items() if value}
 
+
+class AccessList(_Access, Lists):
+    pagination_class: Any = ByWay
+    docs = {
+        "GET": "Tell who can use what and why, from either side: of a template, of an account or "
+        "role, or of all that you may see; directly or by which role, until when."
+    }
+
     def get(self, request: Request, **kwargs: Any) -> Any:
         page = self.paginate_queryset(matrix.ways(self.actor, **self.filters))
         return self.get_paginated_response(self.represent(page, many=True))
 
 
-class AccessExport(AccessList):
-    listing = False
-    pagination_class = None
+class AccessExport(_Access):
     docs = {"GET": "Download who can use what and why, as CSV."}
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
