@@ -36,6 +36,7 @@ PAGES = [
     if "GET" in methods
     and "<" not in pattern
     and not name.startswith(("api:", "healthz", "readyz"))
+    and name not in ("accounts:setup", "accounts:accept")  # for people who have no account
 ]
 OF_A_HOST = ("", "edit/", "connection/", "remove/", "maintain/", "register/")
 

@@ -29,6 +29,11 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _as_strangers(tight: Served) -> None:
+    tight.client.cookies.clear()
+
+
 def from_(address: str, **headers: str) -> dict[str, str]:
     """Headers of a request that a proxy on this machine passes on."""
     return {"X-Forwarded-For": address, **headers}
@@ -106,6 +111,8 @@ def test_checks_of_health_are_never_refused_and_pages_get_a_page(tight: Served) 
     refused(lambda: tight.get("/accounts/login/", headers=cookie), used=True)
 
     # Nor may a stranger open streams without end.
+    tight.client.cookies.clear()  # of the page where one signs in
+
     def opened() -> int:
         with tight.client.stream("GET", f"{tight.url}/events", headers=headers) as stream:
             return stream.status_code
