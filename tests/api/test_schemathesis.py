@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.e2e
-EXAMPLES = 25
+# Of each operation. Most of what somebody with few rights asks is refused alike.
+EXAMPLES = {"admin": 20, "bob": 8}
 SEED = 20260131
 OPERATIONS = 218
 CHECKS = (
@@ -335,17 +336,17 @@ def _known(team: Team, strangers: list[str]) -> dict[str, Any]:
     return {"ids": ids | used_up, "hosts": strangers}
 
 
-@pytest.mark.parametrize("username", ["admin", "bob"])
+@pytest.mark.parametrize("username", EXAMPLES)
 def test_no_answer_is_outside_the_schema(username: str, web: Product, tmp_path: Path) -> None:
     with simulated_hosts(3) as pool, simulated_hosts(20) as others:
         team = make_team(web, pool)
         strangers = [others.host_url(number) for number in range(1, 21)]
         (tmp_path / "known.json").write_text(json.dumps(_known(team, strangers)))
         token = web.token(username)
-        report = _run(web, token, tmp_path)
+        report = _run(web, token, EXAMPLES[username], tmp_path)
     answers = _answers(tmp_path)
     assert len(answers) == OPERATIONS, report
-    assert {name for name, codes in answers.items() if len(codes) < EXAMPLES} == set()
+    assert {name for name, codes in answers.items() if len(codes) < EXAMPLES[username]} == set()
     if username == "admin":
         # Else the run would have shown little: refusals look the same everywhere.
         unreached = [name for name, codes in answers.items() if not any(c < 300 for c in codes)]
@@ -363,7 +364,7 @@ def _answers(folder: Path) -> dict[str, list[int]]:
     return found
 
 
-def _run(web: Product, token: str, folder: Path) -> str:
+def _run(web: Product, token: str, examples: int, folder: Path) -> str:
     """Run schemathesis; return what it reported."""
     (folder / "schemathesis.toml").write_text(SETTINGS)
     document = httpx.get(
@@ -376,7 +377,7 @@ def _run(web: Product, token: str, folder: Path) -> str:
             *("schemathesis.toml", "run", "openapi.json", "--url", web.url),
             *("--header", f"Authorization: Bearer {token}"),
             *("--checks", ",".join(CHECKS), "--phases", "fuzzing"),
-            *("--max-examples", str(EXAMPLES), "--seed", str(SEED), "--workers", "1"),
+            *("--max-examples", str(examples), "--seed", str(SEED), "--workers", "1"),
             *("--generation-database", "none", "--suppress-health-check", "all"),
             *("--continue-on-failure", "--no-shrink", "--request-timeout", "30"),
             *("--warnings", "off", "--no-color"),
