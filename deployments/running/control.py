@@ -173,8 +173,8 @@ def schedule(actor: Actor, task: Task, *, at: datetime) -> Job:
 def start_due() -> int:
     """Start the scheduled tasks whose time has come; return how many. For beat.
 
-    After a time without beat those that were missed start at once. What refuses one keeps it from
-    being tried again: it is stopped, and a person looks.
+    After a time without beat those that were missed start at once. What refuses one is written on
+    it, and it is tried again in five minutes.
     """
     due = Task.objects.filter(state=TaskState.SCHEDULED, scheduled_for__lte=Now())
     started = 0
