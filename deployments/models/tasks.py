@@ -165,6 +165,11 @@ class Block(BaseModel):
     def is_leaf(self) -> bool:
         return self.kind == self.Kind.INTERLEAVED
 
+    @property
+    def shown_key(self) -> str:
+        """What people are shown of its key: a container is in the label by its name already."""
+        return "" if self.key.startswith(("vm:", "host:")) else self.key
+
 
 class Step(BaseModel):
     """One thing to do. Its path is its block's path and its position."""
