@@ -170,15 +170,19 @@ class Checks:
     async def caller(self, scope: Scope) -> AsyncIterator[asyncio.Event]:
         """Watch who sent a request within the block: the event is set when they may not go on.
 
-        One whom the guard does not know, or a store that is away, is left to the application.
+        It is set at once for one whom the guard does not know, or no longer. While the store is
+        away nobody is watched.
         """
+        unknown = asyncio.Event()
         try:
             viewer = await in_database(lambda: self._guard.identify(scope, tokens=True))
         except Exception as error:
             log.warning("stream.store_away", error=type(error).__name__)
-            viewer = None
+            yield unknown
+            return
         if viewer is None:
-            yield asyncio.Event()
+            unknown.set()
+            yield unknown
             return
         with self.of(viewer):
             yield viewer.ended

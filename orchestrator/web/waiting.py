@@ -39,6 +39,7 @@ HEADER = "X-Orchestrator-Wait"
 _NAME = HEADER.lower().encode()
 MAXIMUM_SECONDS = 60
 LOOK_SECONDS = 1.0
+_NOT_LET_IN = (401, 403)
 _ACCEPTED = 202
 _PREFER = re.compile(r"""(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])""", re.IGNORECASE)
 _WAIT = re.compile(r"job=([0-9a-f-]{36}); status=(\d{3})(?:; seconds=(\d{1,6}))?; then=(/[^\s]*)")
@@ -196,6 +197,11 @@ class WaitingFront:
 
     async def _wait(self, scope: Scope, receive: Receive, first: _Outgoing) -> _Outgoing | None:
         async with self._callers(scope) as refused:
+            if refused.is_set():  # unknown: let in by the application alone, or gone since
+                final = await self._ask_again(scope, first.then)
+                if final.status in _NOT_LET_IN:
+                    return final
+                refused = asyncio.Event()
             return await self._wait_as(refused, scope, receive, first)
 
     async def _wait_as(

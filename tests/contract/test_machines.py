@@ -247,7 +247,7 @@ def test_a_held_call_ends_with_the_right_to_make_it(site: Site, bob: httpx.Clien
     with ThreadPoolExecutor(1) as pool:
         command = {"command": "sleep 30"}
         held = pool.submit(bob.put, f"{POOL}/{made['id']}/execute", json=command)
-        jobs = {"kind": "vm.execute"}
+        jobs = {"kind": "vm.execute", "subject": f"vm:{made['id']}"}
         until(lambda: ok(site.admin.get("/jobs/", params=jobs))["results"], 20, "it is there")
         began = time.monotonic()
         ok(site.admin.post(f"/users/{user['id']}/sign-out/"))
