@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 # Of each operation. Most of what somebody with few rights asks is refused alike.
-EXAMPLES = {"admin": 20, "bob": 8}
+EXAMPLES = {"admin": 25, "bob": 8}
 SEED = 20260131
 OPERATIONS = 218
 CHECKS = (

@@ -194,9 +194,10 @@ def test_a_held_call_ends_with_the_right_to_make_it(
 def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_MAX_HELD="1") as served:
         with socket.create_connection(("127.0.0.1", served.port)) as raw:
+            bearer = served.bearer("alice")["Authorization"].encode()
             raw.sendall(
                 b"POST /start/ HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n"
-                b"Content-Length: 0\r\n\r\n"
+                b"Authorization: " + bearer + b"\r\nContent-Length: 0\r\n\r\n"
             )
             until(lambda: jobs(served), what="the first call")
             # One place, and it is taken: the second caller has its 202 at once.
@@ -204,9 +205,17 @@ def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
         until(lambda: not _at_once(served), what="the place")
 
 
+def test_a_caller_whom_the_application_does_not_let_in_is_not_held(served: Served) -> None:
+    """As one whose token ended between the answer and the watch: it asks again, and is told."""
+    began = time.monotonic()
+    assert served.post("/start/", headers={"Prefer": "wait=20"}).status_code == 401
+    assert time.monotonic() - began < 10
+
+
 def _at_once(served: Served) -> bool:
     began = time.monotonic()
-    assert served.post("/start/", headers={"Prefer": "wait=1"}).status_code == 202
+    headers = {"Prefer": "wait=1", **served.bearer("alice")}
+    assert served.post("/start/", headers=headers).status_code == 202
     return time.monotonic() - began < 0.8
 
 
