@@ -227,7 +227,8 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     httpx.patch(control, json={"vms": [{"cpus": 1, "disk": 1, **one} for one in foreign]})
     idle = make("hosts", name="idle", url=idle_host, **login)
     ok(admin.post(f"/hosts/{idle}/drain/", json={"reason": "a test"}))
-    ok(admin.post(f"/hosts/{idle}/cache/quota/", json={"quota_mib": 100_000}))
+    # Another host than the one whose copies are deleted: no worker ends what is collected there.
+    ok(admin.post(f"/hosts/{hosts[1]}/cache/quota/", json={"quota_mib": 100_000}))
     window = {"reason": "a test", "until": "2099-01-01T00:00:00Z"}
     ok(admin.post(f"/hosts/{idle}/maintain/", json=window))
     (hold,) = [
@@ -273,7 +274,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         **{f"sources.{verb}": [packs] for verb in ("import", "push", "update")},
         "sources.browse": [peer],
         "hosts.cache.quota": hosts,
-        "hosts.cache.collect": [idle],
+        "hosts.cache.collect": hosts[1:2],
         "templates.revoke": [template],
         "grants.revoke": grants,
         "tokens.revoke": tokens,
