@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts.audit import audit
 from accounts.models import User
+from orchestrator.addresses import of_client
 from orchestrator.db.ids import uuid7
 from orchestrator.refusals import Forbidden, NotFound
 
@@ -83,10 +84,11 @@ def note_use(request: HttpRequest) -> None:
     if now - request.session.get(NOTED, 0) < NOTE_SECONDS:
         return
     request.session[NOTED] = now
+    address = of_client(request.META.get("REMOTE_ADDR", ""))
     UserSession.objects.filter(session_key=request.session.session_key).update(
         last_seen_at=timezone.now(),
-        ip=request.META.get("REMOTE_ADDR", ""),
         user_agent=request.META.get("HTTP_USER_AGENT", "")[:AGENT_LENGTH],
+        **({"ip": address} if address else {}),  # a proxy may tell what is no address
     )
 
 

@@ -14,6 +14,7 @@ from accounts import users
 from accounts.actors import Actor
 from accounts.models import AuditEvent, Role, User
 from accounts.signin import locks
+from accounts.signin.sessions import NOTED
 from accounts.tokens import create_token, find_live
 from accounts.viewers import Viewers
 from orchestrator.refusals import Forbidden
@@ -121,6 +122,23 @@ def watches(client: Client) -> bool:
     cookie = f"sessionid={client.cookies['sessionid'].value}".encode()
     scope: Any = {"headers": [(b"cookie", cookie)]}
     return Viewers().identify(scope, tokens=False) is not None
+
+
+@pytest.mark.stores
+def test_a_proxy_that_tells_no_address_keeps_nobody_out(bob):
+    """What `X-Forwarded-For` says becomes the address of the request, whatever it is."""
+    browser = Client()
+    sign_in(browser, "bob", REMOTE_ADDR="10.2.2.2")
+    session = browser.session
+    session[NOTED] = 0  # long ago: this use is noted again
+    session.save()
+    assert browser.get("/account/", REMOTE_ADDR="unknown").status_code == 200
+    assert UserSession.objects.get(user=bob).ip == "10.2.2.2"
+    session = browser.session
+    session[NOTED] = 0
+    session.save()
+    assert browser.get("/account/", REMOTE_ADDR="10.3.3.3").status_code == 200
+    assert UserSession.objects.get(user=bob).ip == "10.3.3.3"
 
 
 def test_sessions_are_listed_and_end_one_by_one_or_all_at_once(alice, bob):
