@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from jobs.claims import Claim
 
 
-def limits() -> Limits:
-    """Return how long each kind of call may take, as the settings say."""
+CONFIRMING = 2  # times as long as another probe waits the one that decides
+
+
+def limits(*, confirming: bool = False) -> Limits:
+    """Return how long each kind of call may take, as the settings say.
+
+    A probe that confirms what another found waits longer: who answers late is not silent.
+    """
     return Limits(
-        probe_seconds=settings.HOST_PROBE_SECONDS,
+        probe_seconds=settings.HOST_PROBE_SECONDS * (CONFIRMING if confirming else 1),
         create_seconds=settings.CREATE_CALL_SECONDS,
         clone_seconds=settings.CLONE_CALL_SECONDS,
     )

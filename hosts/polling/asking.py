@@ -113,7 +113,11 @@ async def _ask(
     inventories: asyncio.Semaphore,
 ) -> None:
     try:
-        driver = open_async_driver(due.host.driver, due.host.connection, limits=limits())
+        driver = open_async_driver(
+            due.host.driver,
+            due.host.connection,
+            limits=limits(confirming=due.vitals.unsettled),
+        )
     except Exception as error:
         put(Probed(due, error=_unexpected(due, error)))
         return

@@ -30,7 +30,10 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         options = ["--addresses"] if sys.platform == "linux" else []
         with (
             simulated_hosts(3, *options, "--slow-seconds", "2") as simulation,
-            running_product(tmp_path_factory.mktemp("product"), own_redis) as product,
+            # Twice the probe's limit is well above what the slow answers take.
+            running_product(
+                tmp_path_factory.mktemp("product"), own_redis, HOST_PROBE_SECONDS="1.5"
+            ) as product,
         ):
             yield make_team(product, simulation, addresses=bool(options))
     finally:

@@ -52,3 +52,4 @@ def test_nothing_to_undo_is_cancelled(claim: Any) -> None:
 def test_limits_come_from_the_settings(settings: Any) -> None:
     settings.HOST_PROBE_SECONDS, settings.CREATE_CALL_SECONDS = 1.5, 7
     assert (limits().probe_seconds, limits().create_seconds) == (1.5, 7)
+    assert limits(confirming=True).probe_seconds == 3

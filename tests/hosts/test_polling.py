@@ -112,6 +112,15 @@ def test_a_silent_host_is_unreachable_after_two_time_outs(pool: Pool, hosts: lis
     assert [health(host) for host in hosts[1:]] == ["healthy", "healthy"]
 
 
+def test_a_host_that_answers_late_is_not_silent(pool: Pool, hosts: list[Host]) -> None:
+    tick()
+    pool.patch(1, latency_ms=700)
+    poll(*hosts)
+    now = status(hosts[0])
+    assert (now.health, now.failing, now.failures) == ("healthy", "", 0)
+    assert now.latency_ms and now.latency_ms >= 700, "the probe that confirms waits longer"
+
+
 def test_one_time_out_changes_nothing(pool: Pool, hosts: list[Host]) -> None:
     tick()
     due = claims.Due(hosts[0], Vitals.of(status(hosts[0])), wants_inventory=False)
