@@ -29,6 +29,16 @@ def _account(name: str, *roles: str) -> User:
     return user
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a running product in one process: starting another takes long."""
+    for item in items:
+        shared = {"site", "team"} & set(getattr(item, "fixturenames", ()))
+        if shared:
+            name = "site" if "site" in shared else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture
 def alice(db: None) -> User:
     """An Administrator."""

@@ -15,6 +15,7 @@ from orchestrator.web.models import Heartbeat
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 5.0
+WAKE_SECONDS = 0.25  # until the first sign of life of a process that starts
 # Beat has work each second; the broker being away slows a tick down, it does not stop it.
 TICK_SECONDS = 15.0
 
@@ -45,9 +46,10 @@ class Pulse:
     def _run(self) -> None:
         self._write(Heartbeat.forget_old)
         while not self._ended.is_set():
-            if self.is_alive():
+            alive = self.is_alive()
+            if alive:
                 self._write(lambda: Heartbeat.note(self.name, self.kind, self.queues))
-            self._ended.wait(BEAT_SECONDS)
+            self._ended.wait(BEAT_SECONDS if alive else WAKE_SECONDS)
         self._write(Heartbeat.objects.filter(pk=self.name).delete)
 
     def _write(self, statement: Any) -> None:

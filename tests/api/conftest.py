@@ -8,6 +8,8 @@ import pytest
 from django.db import connection, connections
 from django.test import Client
 
+from tests.support.product import fresh_database
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -105,15 +107,13 @@ def file_database(transactional_db: None, tmp_path: Path) -> Iterator[None]:
     if connection.vendor != "sqlite":
         yield
         return
-    from django.core.management import call_command
-
     settings_dict = connections.settings["default"]
     before = settings_dict["NAME"]
     connection.close()
     original = connections["default"]
-    settings_dict["NAME"] = str(tmp_path / "race.sqlite3")
+    with fresh_database(tmp_path) as url:
+        settings_dict["NAME"] = url.removeprefix("sqlite:///")
     connections["default"] = connections.create_connection("default")
-    call_command("migrate", run_syncdb=True, verbosity=0)
     yield
     connections["default"].close()
     settings_dict["NAME"] = before

@@ -1,12 +1,8 @@
-"""What a measure runs on: a database of its own, a Redis of its own, the product's processes.
-
-The migrations run once; every stage gets a copy of that database.
-"""
+"""What a measure runs on: a database of its own, a Redis of its own, the product's processes."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -16,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
-from psycopg import sql
 
-from tests.support.product import ROOT, SHORT, OwnRedis, Product, until
+from tests.support.product import ROOT, SHORT, OwnRedis, Product, fresh_database, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,46 +83,24 @@ class Stages:
 
     def __init__(self, postgres_url: str) -> None:
         self.postgres_url = postgres_url
-        self.server = postgres_url.rpartition("/")[0]
-        self.migrated = f"bench_{secrets.token_hex(4)}"
-        self._made = False
 
     @contextmanager
     def stage(self, **settings: str) -> Iterator[Stage]:
         """Give a stage; its processes, Redis and database go at the end."""
-        name = f"bench_{secrets.token_hex(4)}"
-        with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-") as temporary,
+            fresh_database(Path(temporary), self.postgres_url) as url,
+        ):
             folder = Path(temporary)
             redis = OwnRedis(folder)
             redis.start()
-            url = f"{self.server}/{name}"
             product = Product(folder, url, redis.url)
             # The product as it is delivered, not with the short pauses of the tests.
             for shortened in SHORT:
                 product.environment.pop(shortened, None)
             product.environment |= settings
             try:
-                self._create(name, product)
                 yield Stage(product, redis, url)
             finally:
                 product.stop()
                 redis.stop()
-                self._server("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
-
-    def _create(self, name: str, product: Product) -> None:
-        if not self._made:
-            self._server("CREATE DATABASE {}", self.migrated)
-            url, product.environment["DATABASE_URL"] = (
-                product.environment["DATABASE_URL"],
-                f"{self.server}/{self.migrated}",
-            )
-            product.manage("migrate", "--verbosity", "0")
-            product.environment["DATABASE_URL"] = url
-            self._made = True
-        self._server("CREATE DATABASE {} TEMPLATE {}", name, self.migrated)
-
-    def _server(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL(statement).format(*map(sql.Identifier, names))  # type: ignore[arg-type]
-            )

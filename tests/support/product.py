@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -187,15 +191,48 @@ def _field_key() -> str:
 
 
 @contextmanager
-def fresh_database(folder: Path, postgres_url: str) -> Iterator[str]:
-    """Give an empty database: a SQLite file, or a new database of the PostgreSQL at the URL."""
+def fresh_database(folder: Path, postgres_url: str = "") -> Iterator[str]:
+    """Give a migrated and empty database: a SQLite file, or one of the PostgreSQL at the URL."""
     if not postgres_url:
+        shutil.copy(_migrated_file(), folder / "product.sqlite3")
         yield f"sqlite:///{folder / 'product.sqlite3'}"
         return
+    with _database(postgres_url, template=_migrated_database(postgres_url)) as url:
+        yield url
+
+
+# Migrating takes seconds, and a copy next to none: each process of a run migrates once.
+_kept = ExitStack()
+atexit.register(_kept.close)
+
+
+@cache
+def _migrated_file() -> Path:
+    folder = Path(_kept.enter_context(TemporaryDirectory()))
+    migrate(f"sqlite:///{folder / 'product.sqlite3'}", folder)
+    return folder / "product.sqlite3"
+
+
+@cache
+def _migrated_database(postgres_url: str) -> str:
+    folder = Path(_kept.enter_context(TemporaryDirectory()))
+    url = _kept.enter_context(_database(postgres_url))
+    migrate(url, folder)
+    return url.rpartition("/")[2]
+
+
+def migrate(url: str, folder: Path) -> None:
+    """Give an empty database its tables, as `manage.py migrate` does."""
+    Product(folder, url, "redis://127.0.0.1:1/0").manage("migrate", "--verbosity", "0")
+
+
+@contextmanager
+def _database(postgres_url: str, template: str = "template1") -> Iterator[str]:
     name = f"product_{secrets.token_hex(6)}"
     server, _, _ = postgres_url.rpartition("/")
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+        create = f'CREATE DATABASE "{name}" TEMPLATE "{template}"'
+        connection.execute(create)  # type: ignore[arg-type]
     try:
         yield f"{server}/{name}"
     finally:
@@ -248,9 +285,10 @@ def running_product(
     """
     on_postgres = os.environ.get("DATABASE_URL", "").startswith("postgres")
     postgres = os.environ["TEST_POSTGRES_URL"] if on_postgres else ""
+    if database_url:
+        migrate(database_url, folder)
     with nullcontext(database_url) if database_url else fresh_database(folder, postgres) as url:
         made = Product(folder, url, server.url, **settings)
-        made.manage("migrate", "--verbosity", "0")
         made.manage("bootstrap")
         try:
             made.start_all()
