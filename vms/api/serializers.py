@@ -40,6 +40,11 @@ class TemplateOutput(Output):
     description = serializers.CharField()
     images = ImageReference(many=True, help_text="At most one for each architecture.")
     clone_of = serializers.CharField(help_text="The name of a VM on hosts; else empty.")
+    of_image = serializers.UUIDField(
+        source="of_image_id",
+        allow_null=True,
+        help_text="The image whose own template it is: without grants, open to whom that is.",
+    )
     os = serializers.ChoiceField(Template.OS.choices)
     cpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()
