@@ -141,6 +141,8 @@ try:
     IMAGE_VM_DISK_GIB: int = env.positive("IMAGE_VM_DISK_GIB", 64)
     IMAGE_VM_LEASE_SECONDS: int = env.positive("IMAGE_VM_LEASE_SECONDS", 14_400)
     IMAGE_VM_MAXIMUM_LEASE_SECONDS: int = env.positive("IMAGE_VM_MAXIMUM_LEASE_SECONDS", 86_400)
+    # Folders of hosts that whoever uses a VM may share with it, and what is below them.
+    SHARED_FOLDER_PATHS: list[str] = env.list("SHARED_FOLDER_PATHS", [])
     # Quarantine of hosts that fail to make VMs: when so many of the last attempts failed.
     QUARANTINE_SAMPLE: int = env.positive("QUARANTINE_SAMPLE", 5)
     QUARANTINE_RATE: float = env.share("QUARANTINE_RATE", 0.6)

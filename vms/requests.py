@@ -101,6 +101,7 @@ def request_vm(
             share=(grant and grant.role) or heaviest_role(actor.user),
             waits_until=timezone.now() + timedelta(seconds=maximum_wait_seconds),
             clone_of=source.host_name if source else template.clone_of,
+            configuration=source.vm.configuration if source else {},  # hosts clone it along
             wanted_host=source.host if source else host,
             wanted_architecture=architecture,
             wanted_tags=sorted({tag.casefold() for tag in host_tags}),
