@@ -28,6 +28,7 @@ class Option:
     takes: Callable[[str], bool]
     hint: str
     operation: tuple[str, str] = ("cmd", "set")
+    words: tuple[str, ...] = ()  # all values, where there are few
 
     @property
     def needs_stopped(self) -> bool:
@@ -37,7 +38,8 @@ class Option:
 def _words(
     *shown: str, of: frozenset[str] = SWITCH, by: tuple[str, str] = ("cmd", "set")
 ) -> Option:
-    return Option(shown, of.__contains__, " or ".join(sorted(of)), by)
+    words = tuple(sorted(of, reverse=of == SWITCH))
+    return Option(shown, of.__contains__, " or ".join(words), by, words)
 
 
 def _whole(*shown: str, longest: int, by: tuple[str, str] = ("cmd", "set")) -> Option:

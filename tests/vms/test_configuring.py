@@ -6,17 +6,21 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from accounts.models import AuditEvent
+from accounts.tokens import create_token
 from hosts.drivers.base import SharedFolder
+from jobs.models import Job
 from orchestrator.refusals import Conflict, Forbidden, Invalid
 from vms import grants, verbs
 from vms.configuration import OPTIONS, FolderWish, Wish
 from vms.models import VirtualMachine
 
 if TYPE_CHECKING:
+    from accounts.actors import Actor
     from hosts.drivers.base import Configuration
-    from jobs.models import Job
     from tests.vms.conftest import Pool, Worker
 
 pytestmark = pytest.mark.stores
@@ -265,3 +269,67 @@ def test_a_revoked_grant_leaves_only_what_takes_away(
     taken = Wish(folders={"src": None}, devices={"net0": False})
     done(worker, verbs.configure(pool.bob, vm, taken))
     assert not on_host(vm).folders
+
+
+def test_over_the_api(pool: Pool, worker: Worker, vm: VirtualMachine) -> None:
+    client, url = _api(pool.bob), f"/api/v2/vms/{vm.pk}/"
+    asked = {"options": {"startup-view": "headless"}, "devices": {"net0": False}, "cpus": 3}
+    answer = client.post(f"{url}configure/", asked, content_type="application/json")
+    assert answer.status_code == 202, answer.content
+    worker.finish(Job.objects.get(pk=answer.json()["id"]))
+    told = client.get(url).json()
+    assert (told["cpus"], told["configuration"]["devices"]["net0"]) == (3, False)
+    assert told["configuration"]["options"]["startup-view"] == "headless"
+    shared = {"folders": [{"name": "src", "path": "/Users/Shared/src", "writable": True}]}
+    refused = client.post(f"{url}configure/", shared, content_type="application/json")
+    assert (refused.status_code, refused.json()["code"]) == (403, "path_not_allowed")
+    done(worker, verbs.configure(pool.alice, reread(vm), Wish(folders={"src": SRC})))
+    assert client.get(url).json()["configuration"]["folders"] == {
+        "src": {"path": SRC.path, "writable": True, "enabled": True, "description": ""}
+    }
+    taken = client.post(f"{url}configure/", {"unshared": ["src"]}, content_type="application/json")
+    worker.finish(Job.objects.get(pk=taken.json()["id"]))
+    assert client.get(url).json()["configuration"]["folders"] == {}
+    for wrong in ({}, {"options": {"no-such": "1"}}, {"optins": {}}, {"actions": ["archive"]}):
+        bad = client.post(f"{url}configure/", wrong, content_type="application/json")
+        assert bad.status_code == 400, wrong
+
+
+def _api(actor: Actor) -> Client:
+    _token, text = create_token(actor, name="pipeline", scopes=["vms"])
+    return Client(headers={"Authorization": f"Bearer {text}"})
+
+
+def test_on_its_page(
+    pool: Pool, worker: Worker, vm: VirtualMachine, client: Client, settings: Any
+) -> None:
+    settings.SHARED_FOLDER_PATHS = ["/Users/Shared"]
+    assert pool.bob.user
+    client.force_login(pool.bob.user)
+
+    def path(name: str) -> str:
+        return reverse(f"vms:{name}", args=[vm.pk])
+
+    page = client.get(path("detail")).content.decode()
+    assert "As its image has it" in page
+    dialog = client.get(path("configure")).content.decode()
+    assert "Rosetta for Linux" in dialog
+    nothing = client.post(path("configure"), {})
+    assert (nothing.status_code, b"nothing to change" in nothing.content) == (400, True)
+    set_ = client.post(path("configure"), {"startup-view": "headless", "description": "of the CI"})
+    assert set_.status_code == 303, set_.content
+    worker.finish(Job.objects.filter(kind="vm.configure").latest("pk"))
+    wrong = {"name": "src", "path": "/etc"}
+    assert b"right to manage hosts" in client.post(path("share-folder"), wrong).content
+    shared = {"name": "src", "path": "/Users/Shared/a & b", "description": "<b>"}
+    assert client.post(path("share-folder"), shared).status_code == 400
+    shared |= {"path": "/Users/Shared/src", "description": "Sources", "writable": "on"}
+    assert client.post(path("share-folder"), shared).status_code == 303
+    worker.finish(Job.objects.filter(kind="vm.configure").latest("pk"))
+    page = " ".join(client.get(path("detail")).content.decode().split())
+    assert "/Users/Shared/src" in page
+    assert "can be written: Sources" in page
+    assert '<dt class="mono">startup-view</dt><dd>headless</dd>' in page
+    assert client.post(path("unshare-folder"), {"name": "src"}).status_code == 303
+    worker.finish(Job.objects.filter(kind="vm.configure").latest("pk"))
+    assert "/Users/Shared/src" not in client.get(path("detail")).content.decode()

@@ -21,6 +21,7 @@ from orchestrator.api.serializers import (
     Whole,
 )
 from vms import queue
+from vms.api.configuration import ConfigurationOutput
 from vms.api.receipts import ReceiptOutput
 from vms.models import Grant, LeaseEnd, Template, VirtualMachine
 from vms.states import State
@@ -167,6 +168,9 @@ class VMOutput(Output):
     cpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+    configuration = ConfigurationOutput(
+        help_text="What its host showed after the last change of it; empty before."
+    )
     start = serializers.BooleanField()
     priority = serializers.IntegerField()
     share = ReferenceOutput(allow_null=True, help_text="The role on whose share it counts.")
