@@ -44,9 +44,9 @@ def own_template(actor: Actor, image: Image) -> Template:
 
 def _defaults(image: Image) -> dict[str, object]:
     unpacked = -(-(image.unpacked_bytes or 0) // GIB)
-    name = f"{image.catalog_id[:40]}:{image.version[:15]}"
+    name = f"{image.catalog_id[:40]}:{image.version[:20]} {image.architecture}"
     return {
-        "name": f"{name} {image.pk}",  # nobody else's
+        "name": f"{name} #{image.pk.hex[-12:]}",  # nobody else's
         "description": (
             "Made by itself, for VMs that are asked for by the image. It has no grants: the "
             "required roles and claims of the image say who may."
