@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from compat.machines.verbs import STATE_VERBS
 from compat.wire.errors import NotOffered
 from orchestrator.refusals import Invalid
-from vms.configuration import ACTIONS, OPTIONS, FolderWish, Wish
+from vms.configuration import ACTIONS, MOST, OPTIONS, FolderWish, Wish
 
 if TYPE_CHECKING:
     from compat.wire.bodies import Body
@@ -77,7 +77,10 @@ class _Row:
 def read_operations(body: Body) -> Operations:
     """Return the operations of a request. Raises `Invalid`, `NotOffered`."""
     found = Operations()
-    for part in body.rows("operations"):
+    rows = body.rows("operations")
+    if len(rows) > MOST:
+        raise Invalid(f"Invalid request body: send at most {MOST} operations in a request.")
+    for part in rows:
         row = _Row(
             group=part.text("group", needed=True).lower(),
             name=part.text("operation", needed=True).lower(),

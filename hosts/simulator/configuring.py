@@ -189,6 +189,8 @@ def shown(record: dict[str, Any], vm: VM) -> dict[str, Any]:
     """Return the record of a VM with what was changed of it."""
     record = copy.deepcopy(record)  # parts of it are the same object for all VMs
     for flag, value in vm.configuration.get("options", {}).items():
+        if flag not in SHOWN:
+            continue  # of a state file of another version
         *path, last = SHOWN[flag]
         part = record
         for key in path:

@@ -138,6 +138,7 @@ def test_what_is_not_offered_says_what_and_why(operation: dict[str, Any], said: 
         (row("shared-folder", "add", "--path", options={"path": "/a"}),),
         (row("boot-order", "set", "hdd0 --force"),),
         (row("machine", "rename"),),
+        (row("network", "set"),) * 51,
         (row("state", "start"), row("cpu", "set", "2")),
         (row("state", "start"), row("state", "stop")),
         (row("machine", "clone", "x"), row("rosetta", "set", "on")),
