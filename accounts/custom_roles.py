@@ -16,7 +16,7 @@ from accounts.audit import audit
 from accounts.escalation import refuse_giving
 from accounts.models import Role, User
 from accounts.permissions import PERMISSIONS
-from accounts.users import HEAVIEST, askers, revoke_lost_use
+from accounts.users import HEAVIEST, askers, held_by, revoke_lost
 from events.publishing import publish
 from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid
@@ -93,7 +93,7 @@ def change_role(
             refuse_giving(actor, set(codes) - set(locked.permissions))
             locked.permissions = codes
             locked.save(update_fields=["permissions"])
-        hits = revoke_lost_use(actor, able, running_vms)
+        hits = revoke_lost(actor, members, able, running_vms)
         audit(
             actor,
             "role.changed",
@@ -128,19 +128,27 @@ def delete_role(actor: Actor, role: Role, *, running_vms: str = "keep") -> list[
         data = {"permissions": role.permissions, "members": len(members)}
         subject, name = f"role:{role.pk}", role.name
         Group.objects.filter(pk=role.group_id).delete()  # and with it role, grants and quota
-        hits += revoke_lost_use(actor, able, running_vms)
+        hits = revocation.once(hits + revoke_lost(actor, members, able, running_vms))
         audit(actor, "role.deleted", subject, name, data=data | {"hit": [str(hit) for hit in hits]})
         publish("role.deleted", subject, {"name": name}, permission="accounts.view")
     return hits
 
 
-def preview_losing(role: Role, *, deleting: bool, permissions: Collection[str] = ()) -> list[Hit]:
+def preview_losing(
+    role: Role, *, deleting: bool, permissions: Collection[str] | None = None
+) -> list[Hit]:
     """Return what deleting `role`, or giving it exactly these permissions, would hit now.
 
-    Without any it is the most that a change of it can reach.
+    Without them it is the most that a change of it can reach.
     """
     hits = revocation.preview(revocation.Revoked("role", role.pk)) if deleting else []
-    if "vms.use" in role.permissions and "vms.use" not in permissions:
+    members = list(role.group.user_set.order_by("pk"))
+    for user_id, held in held_by(members, but=role).items():
+        if permissions is not None and not deleting:  # it keeps its name, and gives these
+            kept = frozenset(permissions) | held.permissions
+            held = revocation.Held(held.roles | {role.name}, kept)
+        hits += revocation.preview(revocation.Revoked("rights", user_id, held=held))
+    if "vms.use" in role.permissions and "vms.use" not in (permissions or ()):
         able = {
             pk
             for pk, codes in Role.objects.exclude(pk=role.pk)

@@ -22,16 +22,26 @@ COPY_CHOICES = ("keep", "delete")  # for copies of images in the caches of hosts
 
 
 @dataclass(frozen=True)
+class Held:
+    """What an account has by its roles: their names, and the permissions that they give."""
+
+    roles: frozenset[str]
+    permissions: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Revoked:
     """What is being revoked.
 
-    `kind` is token, user, use, role, membership, grant, template or image; `use` is an account's
-    right to ask for VMs. `user_id` narrows a membership to one account.
+    `kind` is token, user, use, rights, role, membership, grant, template or image. `use` is an
+    account's right to ask for VMs; `rights` are its roles and permissions, of which `held` is what
+    stays. `user_id` narrows a membership to one account.
     """
 
     kind: str
     id: UUID
     user_id: UUID | None = None
+    held: Held | None = None
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def change(request: PageRequest, id: UUID) -> HttpResponse:
         heading=f"Change {role}",
         explanation="It counts with the next request of each member.",
         verb="Change it",
-        hits_by=[("Taking away the right to ask for VMs", hits)],
+        hits_by=[("Taking rights away", hits)],
     )
 
 

@@ -17,7 +17,7 @@ from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from accounts.actors import Actor
@@ -112,7 +112,7 @@ def set_roles(
                 revocation.Revoked("membership", role.pk, user.pk), running_vms, actor
             )
         ]
-        hits += revoke_lost_use(actor, able, running_vms)
+        hits += revoke_lost(actor, [locked], able, running_vms)
         audit(
             actor,
             "user.roles_changed",
@@ -149,6 +149,7 @@ def remove_role(actor: Actor, user: User, role: Role) -> None:
 
 def _held_roles(user: User) -> list[Role]:
     """Return the account's roles, which stay so until the transaction ends."""
+    go_first()  # before the row, as `set_roles` does
     User.objects.select_for_update().get(pk=user.pk)
     return list(Role.objects.of(user.pk).select_related("group"))
 
@@ -159,16 +160,47 @@ def askers(users: Sequence[User]) -> set[UUID]:
     return {user_id for user_id, codes in rows if "vms.use" in codes}
 
 
-def revoke_lost_use(actor: Actor, able: set[UUID], running_vms: str) -> list[Hit]:
-    """Reach all that accounts have which could ask for VMs before and cannot now; return it."""
-    users = User.objects.filter(pk__in=able).order_by("pk")
-    still = askers(list(users))
-    return [
-        hit
-        for user in users
-        if user.pk not in still
-        for hit in revocation.apply(revocation.Revoked("use", user.pk), running_vms, actor)
-    ]
+def revoke_lost(
+    actor: Actor, users: Sequence[User], able: set[UUID], running_vms: str
+) -> list[Hit]:
+    """Reach what `users` have by roles and permissions that were theirs before; return it.
+
+    Of those who are `able` to ask for VMs before and cannot now, that is all that they have.
+    """
+    still = askers(users)
+    held = held_by(users)
+    hits = []
+    for user in sorted(users, key=lambda one: one.pk):
+        kinds = [revocation.Revoked("rights", user.pk, held=held[user.pk])]
+        if user.pk in able - still:
+            kinds.append(revocation.Revoked("use", user.pk))
+        for kind in kinds:
+            hits += revocation.apply(kind, running_vms, actor)
+    return revocation.once(hits)
+
+
+def held_by(users: Sequence[User], but: Role | None = None) -> dict[UUID, revocation.Held]:
+    """Return what each of `users` has by its roles, `but` one of them: one query."""
+    rows = Role.objects.filter(group__user__in=users)
+    if but is not None:
+        rows = rows.exclude(pk=but.pk)
+    of: dict[UUID, list[tuple[str, list[str]]]] = {user.pk: [] for user in users}
+    for user_id, name, codes in rows.values_list("group__user", "group__name", "permissions"):
+        of.get(user_id, []).append((name, codes))  # the join may bring other members along
+    return {pk: _held(found) for pk, found in of.items()}
+
+
+def held_with(roles: Iterable[Role]) -> revocation.Held:
+    """Return what somebody with exactly these roles has."""
+    return _held([(role.name, role.permissions) for role in roles])
+
+
+def _held(roles: Iterable[tuple[str, list[str]]]) -> revocation.Held:
+    roles = list(roles)
+    return revocation.Held(
+        frozenset(name for name, _ in roles),
+        frozenset(code for _, codes in roles for code in codes),
+    )
 
 
 def preview_roles(user: User, roles: Sequence[Role]) -> list[Hit]:
@@ -180,6 +212,7 @@ def preview_roles(user: User, roles: Sequence[Role]) -> list[Hit]:
         for role in lost
         for hit in revocation.preview(revocation.Revoked("membership", role.pk, user.pk))
     ]
+    hits += revocation.preview(revocation.Revoked("rights", user.pk, held=held_with(roles)))
     if askers([user]) and not any("vms.use" in role.permissions for role in roles):
         hits += revocation.preview(revocation.Revoked("use", user.pk))
     return revocation.once(hits)

@@ -43,7 +43,7 @@ _entries: list[tuple[Preview, Apply]] = []
 
 
 def register(preview: Preview, apply: Apply) -> None:
-    """Add how one room above is reached by taint, revoke and delete of an image."""
+    """Add how one room above is reached by taint, revoke, remove and close of an image."""
     _entries.append((preview, apply))
 
 
@@ -107,12 +107,17 @@ def change(
     """Describe and tag an image, and say who it is open to; what is None stays as it is.
 
     The tag `latest` is taken from the other versions. It is written to the stored metadata by a
-    job. Raises `Invalid`, `Forbidden`, or `Conflict` for an image that was deleted.
+    job. What VMs rest on an image that is not open to their owner any more is reached as a
+    revocation reaches it; those that exist are kept. Raises `Invalid`, `Forbidden`, or `Conflict`
+    for an image that was deleted.
     """
     actor.require("images.manage")
     if unknown := sorted(fields.keys() - set(CHANGEABLE)):
         raise Invalid.field(unknown[0], "This cannot be changed.")
+    closes = required_roles is not None or required_claims is not None
     with transaction.atomic():
+        if closes:
+            go_first()
         actor.take()
         (image,) = _locked(image, False)
         before = {name: getattr(image, name) for name in fields} | _labels_of(image)
@@ -124,7 +129,11 @@ def change(
             raise from_validation(error) from None
         image.save(update_fields=[*fields])
         _label(image, tags=tags, required_roles=required_roles, required_claims=required_claims)
-        _tell(actor, image, "changed", changed(before, {**fields, **_labels_of(image)}))
+        data = changed(before, {**fields, **_labels_of(image)})
+        if closes:
+            hits = [hit for _, apply in _entries for hit in apply(image, "close", "keep", actor)]
+            data["hit"] = [str(hit) for hit in hits]
+        _tell(actor, image, "changed", data)
         metadata.request(actor, image)
     return image
 
@@ -293,13 +302,15 @@ def remove(
 ) -> Job:
     """Delete an image from the catalog; with `objects` its pack and metadata in storage, too.
 
-    Its row stays for the history of VMs made from it, which are kept. The result names the job that
+    Its row stays for the history of VMs made from it, which are kept; what waits to be made from it
+    alone is cancelled. The result names the job that
     deletes the objects and the batches that delete `cached_copies`. Raises `Conflict` while a
     template is made from it.
     """
     actor.require("images.manage")
     deletes = copies.check_choice(actor, cached_copies)
     with transaction.atomic():
+        go_first()
         actor.take()
         (found,) = _locked(image, False)
         if names := list(_templates_of(found)):
@@ -314,17 +325,19 @@ def remove(
                 "image without its objects."
             )
         Image.objects.filter(pk=found.pk).update(removed_at=Now())
+        hits = [hit for _, apply in _entries for hit in apply(found, "remove", "keep", actor)]
         result: dict[str, Any] = {"batches": [], "objects": None}
         if deletes:
             result["batches"] = [str(job.pk) for job in copies.delete(actor, [found])]
         if objects:
             result["objects"] = str(metadata.request_deletion(actor, found).pk)
-        _tell(actor, found, "removed", {"objects": objects, "cached_copies": cached_copies})
+        data = {"objects": objects, "cached_copies": cached_copies}
+        _tell(actor, found, "removed", {**data, "hit": [str(hit) for hit in hits]})
         return record_done("image.remove", f"image:{found.pk}", actor, result=result)
 
 
 def _templates_of(image: Image) -> list[str]:
-    rows = image.templates.filter(revoked_at=None)
+    rows = image.templates.filter(revoked_at=None, of_image=None)
     return list(rows.order_by("name").values_list("name", flat=True))
 
 

@@ -25,6 +25,7 @@ from hosts.models import Host, HostVM
 from jobs.models import Job
 from jobs.outcomes import Again, Done, Fail, Outcome
 from jobs.queueing import enqueue
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Invalid, NotFound, Refusal
 
 if TYPE_CHECKING:
@@ -296,6 +297,7 @@ class PushHandler(StorageHandler, CacheHandler):
         fields = {name: wish[name] for name in images.CHANGEABLE}
         try:
             with transaction.atomic():
+                go_first()  # it may close the image to some
                 before = _here(image)
                 _done, here = importing.take_in(
                     actor,

@@ -60,12 +60,9 @@ def browse(
     return [
         one
         for one in found
-        if _any(one.required_roles, roles) and _any(one.required_claims, claims)
+        if requirements.are_met(one.required_roles, roles)
+        and requirements.are_met(one.required_claims, claims)
     ]
-
-
-def _any(wanted: tuple[str, ...], has: set[str]) -> bool:
-    return not wanted or bool(has & set(map(requirements.word, wanted)))
 
 
 def manifests_of(source: CatalogSource) -> tuple[list[Manifest], list[tuple[str, str]]]:

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from catalog.models import ImageQuerySet
 
 
-class ClaimsOf(Protocol):
-    def __call__(self, actor: Actor) -> Collection[str]: ...
+class ClaimsWith(Protocol):
+    def __call__(self, permissions: frozenset[str]) -> Collection[str]: ...
 
 
-_known: list[ClaimsOf] = []
+_known: list[ClaimsWith] = []
 
 
-def register(claims_of: ClaimsOf) -> None:
-    """Add how one room above tells which claims an actor has."""
-    _known.append(claims_of)
+def register(claims_with: ClaimsWith) -> None:
+    """Add how one room above tells which claims somebody with some permissions has."""
+    _known.append(claims_with)
 
 
 def word(name: str) -> str:
@@ -48,8 +48,21 @@ def roles_of(actor: Actor) -> set[str]:
 
 def claims_of(actor: Actor, roles: Collection[str]) -> set[str]:
     """Return the claims of an actor who has these `roles`, as words."""
-    more = {word(claim) for entry in _known for claim in entry(actor)}
-    return {*roles, *map(word, actor.permissions), *more}
+    return claims_with(roles, actor.permissions)
+
+
+def claims_with(roles: Collection[str], permissions: frozenset[str]) -> set[str]:
+    """Return the claims of somebody with these roles and permissions, as words."""
+    more = {word(claim) for entry in _known for claim in entry(permissions)}
+    return {*roles, *map(word, permissions), *more}
+
+
+def are_met(wanted: Collection[str], has: Collection[str]) -> bool:
+    """Return whether any of the `wanted` roles (or claims) is among the words that one `has`.
+
+    Nothing wanted is always met.
+    """
+    return not wanted or any(word(one) in has for one in wanted)
 
 
 def open_to(images: ImageQuerySet, actor: Actor) -> ImageQuerySet:

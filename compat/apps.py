@@ -9,8 +9,8 @@ class CompatConfig(AppConfig):
     name = "compat"
 
     def ready(self) -> None:
-        from accounts.claims import claims_of
+        from accounts.claims import claims_with
         from catalog import requirements
 
         # Images may require claims by their names on the wire.
-        requirements.register(claims_of)
+        requirements.register(claims_with)

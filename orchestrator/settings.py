@@ -135,6 +135,14 @@ try:
     ACCESS_REQUEST_DAYS: int = env.positive("ACCESS_REQUEST_DAYS", 14)
     LEASE_HOLD_SECONDS: int = env.positive("LEASE_HOLD_SECONDS", 28800)
     LEASE_HOLD_MAXIMUM: int = env.positive("LEASE_HOLD_MAXIMUM", 2)
+    # Of VMs that are made from an image which nobody made a template of.
+    IMAGE_VM_CPUS: int = env.positive("IMAGE_VM_CPUS", 2)
+    IMAGE_VM_MEMORY_MIB: int = env.positive("IMAGE_VM_MEMORY_MIB", 4096)
+    IMAGE_VM_DISK_GIB: int = env.positive("IMAGE_VM_DISK_GIB", 64)
+    IMAGE_VM_LEASE_SECONDS: int = env.positive("IMAGE_VM_LEASE_SECONDS", 14_400)
+    IMAGE_VM_MAXIMUM_LEASE_SECONDS: int = env.positive("IMAGE_VM_MAXIMUM_LEASE_SECONDS", 86_400)
+    # Folders of hosts that whoever uses a VM may share with it, and what is below them.
+    SHARED_FOLDER_PATHS: list[str] = env.list("SHARED_FOLDER_PATHS", [])
     # Quarantine of hosts that fail to make VMs: when so many of the last attempts failed.
     QUARANTINE_SAMPLE: int = env.positive("QUARANTINE_SAMPLE", 5)
     QUARANTINE_RATE: float = env.share("QUARANTINE_RATE", 0.6)

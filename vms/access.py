@@ -11,6 +11,7 @@ from accounts.models import ApiToken, Role, User
 from catalog.models import Image
 from orchestrator.db.locks import take, take_all
 from orchestrator.refusals import Forbidden, NotFound
+from vms import openness
 from vms.models import Grant, Template, VirtualMachine
 
 if TYPE_CHECKING:
@@ -36,23 +37,26 @@ def check_room_of_token(actor: Actor) -> None:
         )
 
 
-def take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]]:
+def take_template(actor: Actor, template: Template) -> tuple[Grant | None, list[Image]]:
     """Take images, template and grant, in this order, until the transaction ends.
 
     The caller has taken account and token before (`actor.take`). Returns the grant relied on: the
-    direct one first, then the one that lasts longest. Raises `NotFound` for what the actor may not
+    direct one first, then the one that lasts longest; None for the own template of an image, which
+    must be open to the actor instead. Raises `NotFound` for what the actor may not
     see, `Forbidden` with a code for what they may see but not use.
     """
     try:
         return _take_template(actor, template)
     except Forbidden:
         # Whoever has a grant sees the template, so only a refusal has to ask.
-        if not Template.objects.visible_to(actor).filter(pk=template.pk).exists():
+        seen = Template.objects.visible_to(actor).filter(pk=template.pk).exists()
+        opened = openness.open_images(actor).filter(own_template=template)
+        if not seen and not opened.exists():
             raise NotFound("There is no such template.") from None
         raise
 
 
-def _take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]]:
+def _take_template(actor: Actor, template: Template) -> tuple[Grant | None, list[Image]]:
     if not actor.may_use_template(template.pk):
         raise Forbidden("This token is narrowed to other templates.", code="token_scope")
     images = take_all(template.images.usable())
@@ -60,7 +64,23 @@ def _take_template(actor: Actor, template: Template) -> tuple[Grant, list[Image]
         raise Forbidden(IMAGE_REVOKED, code="image_revoked")
     if not take(Template.objects.live().filter(pk=template.pk)):
         raise Forbidden(TEMPLATE_REVOKED, code="template_revoked")
+    if template.of_image_id:
+        _require_open(actor, template)
+        return None, images
     return _take_grant(actor, template), images
+
+
+def _require_open(actor: Actor, template: Template) -> None:
+    """Raise `Forbidden` unless the image of an own template is open to the actor.
+
+    The account and the image were taken before: neither its roles nor what the image requires
+    changes until the transaction ends.
+    """
+    image = Image.objects.get(own_template=template)
+    if openness.has_templates(image):
+        raise Forbidden(openness.HAS_TEMPLATES, code="image_closed")
+    if not openness.is_open_to(actor, image):
+        raise Forbidden(openness.CLOSED, code="image_closed")
 
 
 def _take_grant(actor: Actor, template: Template) -> Grant:
@@ -120,6 +140,8 @@ def why_not_any_more(vm: VirtualMachine) -> str:
     if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
         return "The token that asked for it was revoked or has expired."
     grant = vm.grant_id and Grant.objects.live().filter(pk=vm.grant_id).only("role").first()
+    if not vm.grant_id and vm.template.of_image_id:
+        return _why_not_of(vm) or ("" if openness.stays_open(vm) else openness.CLOSED_MEANWHILE)
     if not grant:
         return "The grant that allowed it was revoked or has expired."
     if grant.role_id and not Role.objects.of(user_id).filter(pk=grant.role_id).exists():

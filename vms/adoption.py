@@ -82,7 +82,7 @@ def adopt(
             template=template,
             grant=grant,
             requested_by=owner,
-            share=grant.role or heaviest_role(owner),
+            share=(grant and grant.role) or heaviest_role(owner),
             cpus=listed.cpus,
             memory_mib=listed.memory_mib,
             # Some hosts do not tell how large a disk is: then it is taken for the template's.
@@ -133,7 +133,7 @@ def adopt(
                 "host_vm_id": listed.host_vm_id,
                 "template": template.name,
                 "owner": owner.username,
-                "grant": str(grant.pk),
+                "grant": str(grant.pk) if grant else None,
             },
         )
         announce(vm)
@@ -187,7 +187,7 @@ def _name_of(listed: HostVM) -> str:
     return listed.name if NAME.fullmatch(listed.name) else slug(listed.name)
 
 
-def _grant_of(owner: User, template: Template) -> Grant:
+def _grant_of(owner: User, template: Template) -> Grant | None:
     """Take the grant by which the owner may use the template, as if they asked for the VM."""
     theirs = Actor(user=owner)
     try:

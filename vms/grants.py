@@ -44,6 +44,11 @@ def grant_template(
     Needs the right to manage the template. Raises `Invalid`, `Forbidden`, `NotFound`.
     """
     access.require_manage(actor, template)
+    if template.of_image_id:
+        raise Conflict(
+            "This is the own template of an image, which says itself who may use it. Make a "
+            "template of that image, and grant that."
+        )
     if (user is None) == (role is None):
         raise Invalid.field("user", "Name either a user or a role.")
     if level not in Grant.Level.values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
     from hosts.models import Host
-    from vms.models import Placement, Template
+    from vms.models import Grant, Placement, Template
 
 WAITING = "Waiting for a host."
 
@@ -98,9 +98,10 @@ def request_vm(
             start=template.start if start is None else start,
             lease_seconds=checked_lease(template, grant, lease_seconds),
             priority=priority,
-            share=grant.role or heaviest_role(actor.user),
+            share=(grant and grant.role) or heaviest_role(actor.user),
             waits_until=timezone.now() + timedelta(seconds=maximum_wait_seconds),
             clone_of=source.host_name if source else template.clone_of,
+            configuration=source.vm.configuration if source else {},  # hosts clone it along
             wanted_host=source.host if source else host,
             wanted_architecture=architecture,
             wanted_tags=sorted({tag.casefold() for tag in host_tags}),
@@ -120,7 +121,7 @@ def request_vm(
             "vm.requested",
             vm.subject,
             vm.name,
-            data={"template": template.name, "grant": str(grant.pk), **size},
+            data={"template": template.name, **_relied_on(grant, template), **size},
         )
         announce(vm)
         bell.ring_tick(PLACER)
@@ -139,10 +140,22 @@ def _claim(actor: Actor, wanted: VirtualMachine) -> VirtualMachine | None:
                 return None
     except IntegrityError:
         raise name_taken(wanted.name) from None
-    data = {"template": wanted.template.name, "grant": str(vm.grant_id), "ready": True}
+    relied = _relied_on(vm.grant, wanted.template)
+    data = {"template": wanted.template.name, **relied, "ready": True}
     audit(actor, "vm.requested", vm.subject, vm.name, data=data)
     announce(vm)
     return vm
+
+
+def _relied_on(grant: Grant | None, template: Template) -> dict[str, Any]:
+    """Return for the audit trail by what the asker may have the VM."""
+    if image := template.of_image:
+        return {
+            "image": image.name,
+            "required_roles": image.required_roles,
+            "required_claims": image.required_claims,
+        }
+    return {"grant": str(grant.pk) if grant else None}
 
 
 def _free_name(template: Template) -> str:

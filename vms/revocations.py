@@ -14,7 +14,7 @@ from accounts.revocation import Hit, Revoked
 from jobs.models import Job
 from jobs.queueing import end_parked, request_cancel
 from orchestrator.refusals import Conflict
-from vms import access, ending, verbs
+from vms import access, ending, openness, verbs
 from vms.lifecycle import cancel_waiting
 from vms.models import Grant, VirtualMachine
 from vms.states import State
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
+    from accounts.revocation import Held
     from catalog.models import Image
 
 # What a revocation may still cancel of a running VM's jobs. Never a stop or a delete.
@@ -46,12 +47,17 @@ def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
     """Cancel what is queued; keep, stop or delete what exists. The revoked row is locked."""
     if revoked.kind == "role":  # its grants, before the VMs: a VM's end locks them in this order
         list(Grant.objects.select_for_update().filter(role=revoked.id).order_by("pk"))
-    what = "owner's right to ask for VMs" if revoked.kind == "use" else revoked.kind
+    what = _WHAT.get(revoked.kind, revoked.kind)
     reason = f"Its {what} was revoked by {actor.name}."
     return _apply(list(_reached(revoked)), running_vms, reason)
 
 
+_WHAT = {"use": "owner's right to ask for VMs", "rights": "owner's right to its image"}
+
+
 def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
+    if revoked.kind == "rights":
+        return _open(Q(pk__in=_closed(Q(requested_by=revoked.id), revoked.held)))
     if revoked.kind == "membership":
         about = Q(grant__role=revoked.id, requested_by=revoked.user_id)
     else:
@@ -66,6 +72,16 @@ def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
             | Q(state=State.PENDING, template__images=revoked.id),
         }[revoked.kind]
     return _open(about)
+
+
+def _closed(about: Q, held: Held | None = None) -> list[UUID]:
+    """Return which VMs rest on no grant, and not on an image that is open to their owner either."""
+    rows = (
+        _open(about & Q(grant=None, template__of_image__isnull=False))
+        .select_related("template__of_image", "requested_by", "token")
+        .prefetch_related("template__of_image__labels")
+    )
+    return [vm.pk for vm in rows if not openness.stays_open(vm, held)]
 
 
 def _open(about: Q) -> QuerySet[VirtualMachine]:
@@ -124,18 +140,25 @@ def _cancel_waiting(vms: list[VirtualMachine], reason: str) -> set[UUID]:
 
 
 def preview_image(image: Image, verb: str) -> list[Hit]:
-    """Return the VMs that tainting or revoking an image would hit."""
+    """Return the VMs that tainting, revoking or deleting an image would hit."""
     return [_hit(vm) for vm in _image_reached(image, verb)]
 
 
 def apply_image(image: Image, verb: str, running_vms: str, actor: Actor) -> list[Hit]:
-    """Reach the VMs of an image. A taint stops only what has no other image to be made from."""
-    done = "tainted" if verb == "taint" else "revoked"
-    reason = f"Its image was {done} by {actor.name}."
+    """Reach the VMs of an image. A taint stops only what has no other image to be made from.
+
+    `close` reaches what the image is not open to any more: it requires other roles or claims.
+    """
+    reason = f"Its image was {_DONE[verb]} by {actor.name}."
     return _apply(_image_reached(image, verb), running_vms, reason)
 
 
+_DONE = {"taint": "tainted", "revoke": "revoked", "remove": "deleted", "close": "closed"}
+
+
 def _image_reached(image: Image, verb: str) -> list[VirtualMachine]:
+    if verb == "close":
+        return list(_open(Q(pk__in=_closed(Q(template__of_image=image.pk)))))
     reached = list(_reached(Revoked("image", image.pk)))
     # A pending VM whose template has another usable image waits on for that one.
     return [

@@ -82,6 +82,7 @@ OFFERED: dict[str, frozenset[State]] = {
     "resize": frozenset({S.STOPPED}),
     "clone": frozenset({S.STOPPED}),
     "rename": AT_REST,
+    "configure": AT_REST,
     "snapshot": AT_REST,
     "delete": frozenset(set(State) - {*State.final(), S.DELETING}),
 }

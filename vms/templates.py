@@ -77,6 +77,8 @@ def update_template(
         template = Template.objects.select_for_update().get(pk=template.pk)
         if template.revoked_at:
             raise Conflict("This template was revoked; make a new one.")
+        if template.of_image_id and images is not None and set(images) != {template.of_image}:
+            raise Invalid.field("images", "This is the own template of one image. Make another.")
         before = _data(template)
         for name, value in fields.items():
             if name not in CHANGEABLE:
@@ -99,7 +101,7 @@ def update_template(
 
 def own_images(template: Template) -> list[Image]:
     """Return the images of `template` that no other live template is made from."""
-    others = Template.objects.live().exclude(pk=template.pk)
+    others = Template.objects.live().filter(of_image=None).exclude(pk=template.pk)
     shared = Image.objects.filter(templates__in=others)
     return list(template.images.exclude(pk__in=shared).order_by("pk"))
 

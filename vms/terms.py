@@ -38,7 +38,7 @@ def name_taken(name: str) -> Conflict:
     )
 
 
-def checked_lease(template: Template, grant: Grant, wanted: int | None) -> int:
+def checked_lease(template: Template, grant: Grant | None, wanted: int | None) -> int:
     """Return how long a lease may be that was asked for, in seconds; raises `Invalid`."""
     longest = maximum_lease_seconds(template, grant)
     if wanted is None:

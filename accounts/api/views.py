@@ -256,9 +256,7 @@ class RoleImpact(Impact):
 
     def hits(self) -> list[Hit]:
         asked = self.asked()
-        return custom_roles.preview_losing(
-            self.target(), deleting=asked is None, permissions=asked or ()
-        )
+        return custom_roles.preview_losing(self.target(), deleting=asked is None, permissions=asked)
 
 
 class UserImpact(Impact):

@@ -21,8 +21,10 @@ from compat.wire.answers import answer, empty
 from compat.wire.endpoints import Endpoint
 from compat.wire.errors import NotOffered
 from compat.wire.words import architecture_of
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
 from vms.models import Template
+from vms.openness import open_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,10 +48,11 @@ class CatalogEndpoint(Endpoint):
         return find_manager(self.actor, reference) if reference else None
 
     def rows(self) -> ImageQuerySet:
-        """Return the images that the caller sees: by right, or by a template made of them."""
+        """Return the images that the caller sees: by right, or as they may make VMs of them."""
         rows = Image.objects.present().filter(
             Q(pk__in=Image.objects.visible_to(self.actor).values("pk"))
             | Q(templates__in=Template.objects.visible_to(self.actor))
+            | Q(pk__in=open_images(self.actor).values("pk"))
         )
         if source := self.manager():
             rows = rows.filter(source=source)
@@ -221,6 +224,7 @@ class Labels(CatalogEndpoint):
             raise Invalid.field(self.kind, f"Invalid request body: {self.kind} cannot be empty")
         image = self.image()
         with transaction.atomic():
+            go_first()  # roles and claims may close the image to some
             # Read and written as one: labels that two add at once are both there.
             self.actor.take()
             locked = Image.objects.select_for_update().get(pk=image.pk)

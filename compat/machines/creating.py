@@ -1,4 +1,7 @@
-"""Creating machines: a catalog manifest becomes a request for a VM of a template made from it."""
+"""Creating machines: a catalog manifest becomes a request for a VM of a template made from it.
+
+Of an image that nobody made a template of its own one, for those to whom the image is open.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from jobs import queueing
 from orchestrator.refusals import Invalid, NotFound
 from vms import requests
 from vms.models import Grant, Template
+from vms.openness import open_images
+from vms.own_templates import own_template
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -76,7 +81,8 @@ def template_of(actor: Actor, catalog_id: str, version: str, architecture: str) 
     """Return the template by which the actor gets this image: one that they may use, if there is.
 
     `latest` is the newest with that tag among the images that they may use, or else the newest of
-    them. A template may be named instead of an image. Raises `NotFound`.
+    them. An image that is open to them has its own template. A template may be named instead of an
+    image. Raises `NotFound`.
     """
     images = Image.objects.named(catalog_id, architecture=architecture)
     tagged: set[UUID] = set()
@@ -89,8 +95,8 @@ def template_of(actor: Actor, catalog_id: str, version: str, architecture: str) 
     usable = set(images.usable().values_list("pk", flat=True))
     grants = Grant.objects.live().for_user(actor.user_id)
     granted = set(grants.values_list("template_id", flat=True))
-    templates = Template.objects.visible_to(actor)
-    found: list[tuple[tuple[int, ...], Template]] = []
+    templates = Template.objects.visible_to(actor).filter(of_image=None)
+    found: list[tuple[tuple[int, ...], Template | Image]] = []
     for template in templates.filter(images__in=known).distinct().prefetch_related("images"):
         named = template.name.casefold() == catalog_id.casefold()
         for image in template.images.all():
@@ -99,13 +105,18 @@ def template_of(actor: Actor, catalog_id: str, version: str, architecture: str) 
             works = image.pk in usable and template.revoked_at is None
             order = (works, template.pk in granted, image.pk in tagged, image.pk.int, named)
             found.append(((*order, -template.pk.int), template))
+    for image in open_images(actor).filter(pk__in=known):
+        order = (image.pk in usable, True, image.pk in tagged, image.pk.int, False)
+        found.append(((*order, 0), image))
     if found:
-        return max(found, key=lambda pair: pair[0])[1]
+        best = max(found, key=lambda pair: pair[0])[1]
+        return own_template(actor, best) if isinstance(best, Image) else best
     if by_name := templates.filter(name__iexact=catalog_id).first():
         return by_name
     raise NotFound(
         f"There is no template that you may use for the image {catalog_id} {version}"
-        f"{f' ({architecture})' if architecture else ''}. Ask for a grant."
+        f"{f' ({architecture})' if architecture else ''}, and it is not open to your roles or "
+        "claims. Ask for a grant."
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from django.utils import timezone
 
 from hosts.models import Health, HostVM
+from vms.configuration import shown_options
 from vms.models import Placement, Template
 from vms.states import State
 
@@ -96,7 +97,7 @@ def _record(actor: Actor, vm: VirtualMachine, listed: HostVM | None) -> dict[str
     macos = vm.template.os == Template.OS.MACOS
     running = vm.state == State.RUNNING
     uptime = int((timezone.now() - vm.changed_at).total_seconds()) if running else 0
-    return {
+    record = {
         "ID": str(vm.pk),
         **(host_facts(actor, vm.host) if vm.host else {}),
         "internal_ip_address": vm.ip_address or NO_ADDRESS,
@@ -110,6 +111,40 @@ def _record(actor: Actor, vm: VirtualMachine, listed: HostVM | None) -> dict[str
         "Home": f"{listed.home}/" if listed and listed.home else "",
         **_machine(vm.cpus, vm.memory_mib, vm.disk_gib, vm.ip_address),
     }
+    return _configured(record, vm)
+
+
+# Where typed clients want another type than text.
+_WHOLE = ("Autostart delay", "Interval (in seconds)")
+
+
+def _configured(record: dict[str, Any], vm: VirtualMachine) -> dict[str, Any]:
+    """Add to a record what was set of the VM, as its host showed it then."""
+    for path, value in shown_options(vm):
+        part = record
+        for key in path[:-1]:
+            part = part.setdefault(key, {})
+        if path[-1] in _WHOLE:
+            part[path[-1]] = int(value) if value.isdecimal() else 0
+        elif path[-1] == "enabled":
+            part[path[-1]] = value == "on"
+        else:
+            part[path[-1]] = f"{value}Mb" if path[-1] == "size" else value
+    if folders := vm.configuration.get("folders"):
+        shared = {
+            name: {
+                "enabled": folder["enabled"],
+                "path": folder["path"],
+                "mode": "rw" if folder["writable"] else "ro",
+            }
+            for name, folder in folders.items()
+        }
+        record["Host Shared Folders"] = {"enabled": True, **shared}
+    for name, connected in vm.configuration.get("devices", {}).items():
+        device = record["Hardware"].setdefault(name, {"enabled": True})
+        if not connected:
+            device["state"] = "disconnected"
+    return record
 
 
 def foreign_record(actor: Actor, listed: HostVM) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from .errors import ErrorKind as ErrorKind
 from .errors import HostError as HostError
 from .values import Architecture as Architecture
 from .values import CachedImage as CachedImage
+from .values import Changes as Changes
+from .values import Configuration as Configuration
 from .values import CreateAnswer as CreateAnswer
 from .values import CreateSpec as CreateSpec
 from .values import ExecuteResult as ExecuteResult
@@ -28,6 +30,7 @@ from .values import ProxyRoute as ProxyRoute
 from .values import PushSpec as PushSpec
 from .values import RemoteVM as RemoteVM
 from .values import ReverseProxy as ReverseProxy
+from .values import SharedFolder as SharedFolder
 from .values import Snapshot as Snapshot
 from .values import VMStatus as VMStatus
 from .values import VMType as VMType
@@ -116,6 +119,12 @@ class Driver(Protocol):
         self, vm_id: str, cpus: int, memory_mib: int, disk_gib: int | None = None
     ) -> None:
         """Set the size of a stopped VM. What a host applied before it failed stays applied."""
+
+    def configuration(self, vm_id: str) -> Configuration:
+        """How a VM is set up beside its size, as its host shows it."""
+
+    def change(self, vm_id: str, changes: Changes) -> None:
+        """Change it. What a host applied before it failed stays applied."""
 
     def rename(self, vm_id: str, name: str) -> None:
         """Give a VM another name on its host."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -55,6 +56,52 @@ class RemoteVM:
     user: str
     home: str = ""
     """The folder of its files (its bundle), without a slash at the end; empty if not told."""
+
+
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder of the host that a VM may see."""
+
+    path: str
+    writable: bool = False
+    enabled: bool = True
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a host shows of how a VM is set up, beside its size.
+
+    `options` are those of `hosts.drivers.options`; `devices` says of each whether it is connected.
+    """
+
+    options: Mapping[str, str]
+    folders: Mapping[str, SharedFolder]
+    devices: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What of a VM's configuration is to change. Checked by the caller: nothing here is quoted."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    added_folders: Mapping[str, SharedFolder] = field(default_factory=dict)
+    changed_folders: Mapping[str, SharedFolder] = field(default_factory=dict)
+    removed_folders: tuple[str, ...] = ()
+    devices: Mapping[str, bool] = field(default_factory=dict)
+    actions: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(
+            (
+                self.options,
+                self.added_folders,
+                self.changed_folders,
+                self.removed_folders,
+                self.devices,
+                self.actions,
+            )
+        )
 
 
 @dataclass(frozen=True)

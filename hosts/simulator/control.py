@@ -115,6 +115,7 @@ def _vm_record(vm: VM) -> dict[str, Any]:
         "os": vm.os,
         "ip": vm.ip,
         "home": vm.bundle,
+        "configuration": vm.configuration,
     }
 
 

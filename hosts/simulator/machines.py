@@ -7,6 +7,7 @@ it goes on when the caller who asked for it has gone away (contract 3.5).
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import time
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Blueprint:
         vm.type, vm.os = template.type, template.os
         if self.source:
             vm.disk_gib = self.source.disk_gib
+            vm.configuration = copy.deepcopy(self.source.configuration)
         return vm
 
     def cached_on(self, host: Host) -> bool:

@@ -6,6 +6,7 @@ import time
 from hashlib import blake2b
 from typing import Any
 
+from hosts.simulator import configuring
 from hosts.simulator.wire import rfc3339
 from hosts.simulator.world import (
     APPLE_VM,
@@ -173,7 +174,7 @@ def vm_record(host: Host, vm: VM) -> dict[str, Any]:
             "ipAddresses": [{"type": "ipv4", "ip": vm.ip}] if vm.ip else [],
         },
     }
-    return record
+    return configuring.shown(record, vm) if vm.configuration else record
 
 
 def _mac(vm: VM) -> str:

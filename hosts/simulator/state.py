@@ -35,6 +35,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "dict[str, Any]": (dict,),
 }
 _ARRIVES = {
     "starting": "running",
@@ -185,7 +186,8 @@ class _HostState:
 
     @staticmethod
     def _vm(row: Any) -> VM:
-        vm: VM = _parsed(VM, {"home": "", **row} if isinstance(row, dict) else row)
+        older: dict[str, Any] = {"home": "", "configuration": {}}
+        vm: VM = _parsed(VM, older | row if isinstance(row, dict) else row)
         snapshots = [_parsed(Snapshot, part) for part in _typed(row, "snapshots", list)]
         vm.snapshots = snapshots or None
         if vm.state not in _VM_STATES or vm.type not in ("VM", APPLE_VM):

@@ -73,6 +73,8 @@ class VM:
     """Its bundle, when that is not named after it."""
     ip: str = ""
     booted_at: float = 0.0
+    configuration: dict[str, Any] = field(default_factory=dict)
+    """What `set` changed of it: "options" by flag, "folders" by name, "unplugged" devices."""
     snapshots: list[Snapshot] | None = None
     current_snapshot: str = ""
     disk: Disk = field(default_factory=Disk)

@@ -76,7 +76,7 @@ OF_STOPPED = ("start", "resize", "clone", "clone-to-template")
 OF_SNAPSHOTS = ("snapshots.snapshot", "snapshots.delete.snapshot", "snapshots.revert.snapshot")
 VMS = {
     **dict.fromkeys(("start", "stop", "suspend", "execute"), 2),
-    **dict.fromkeys(("resume", "pause", "restart", "reset", "rename", "upload"), 1),
+    **dict.fromkeys(("resume", "pause", "restart", "reset", "rename", "upload", "configure"), 1),
     **dict.fromkeys(("resize", "clone", "clone-to-template", "let-go"), 1),
     **dict.fromkeys(("snapshots", "snapshots.delete", "snapshots.refresh"), 1),
     **dict.fromkeys(OF_SNAPSHOTS, 1),

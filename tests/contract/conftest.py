@@ -92,6 +92,9 @@ def developer(bob: User, tool_of: Callable[..., Tool]) -> Tool:
     return tool_of(bob)
 
 
+SETTINGS = {"COMPAT_QUEUE_SECONDS": "2", "SHARED_FOLDER_PATHS": "/Users/Shared/ci"}
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The running product with its pool, shared by the session. Tests leave no VM behind."""
@@ -100,7 +103,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server.start()
     with (
         simulated_hosts(3, "--arch", "mixed") as simulation,
-        running_product(folder, server, COMPAT_QUEUE_SECONDS="2") as product,
+        running_product(folder, server, **SETTINGS) as product,
     ):
         yield make_site(product, simulation)
     server.stop()

@@ -11,12 +11,14 @@ from accounts.actors import Actor
 from catalog.models import CatalogSource, Image, ImageLabel
 from compat.machines.creating import template_of
 from orchestrator.refusals import NotFound
-from vms.models import Grant, Template
+from tests.contract.conftest import is_error
+from vms.models import Grant, Template, VirtualMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from accounts.models import User
+    from tests.contract.conftest import Tool
 
 pytestmark = pytest.mark.django_db
 
@@ -83,3 +85,41 @@ def test_the_template_that_one_may_use(bob: User, alice: User, image: Callable[.
     assert chosen("1") == one
     assert chosen("latest") == both
     assert template_of(Actor(user=alice), "ubuntu", "2", "arm64").name == "not his"
+
+
+def test_an_image_without_a_template_follows_its_roles_and_claims(
+    bob: User, alice: User, image: Callable[..., Image], tool_of: Callable[..., Tool]
+) -> None:
+    old, new, closed = image("1"), image("2"), image("3")
+    for one, kind, name in (
+        (new, ImageLabel.Kind.ROLE, "developer"),
+        (new, ImageLabel.Kind.CLAIM, "Create.VM"),  # by its name on the wire
+        (closed, ImageLabel.Kind.ROLE, "Operator"),
+    ):
+        ImageLabel.objects.create(image=one, kind=kind, name=name)
+    template("one", old, user=bob)
+    his = Actor(user=bob)
+    made = template_of(his, "ubuntu", "latest", "arm64")  # newer than the one that he was granted
+    assert made.of_image == new
+    assert template_of(his, "Ubuntu", "2", "") == made
+    with pytest.raises(NotFound, match="open"):
+        template_of(his, "ubuntu", "3", "")
+    assert template_of(Actor(user=alice), "ubuntu", "latest", "").of_image == closed
+    # He finds the manifest first, as Terraform does, and asks for the machine then.
+    tool = tool_of(bob)
+    assert tool("get", "/catalog/ubuntu/2/arm64").status_code == 200
+    assert tool("get", "/catalog/ubuntu/3/arm64").status_code == 404
+    manifest = {"catalog_id": "ubuntu", "version": "2", "specs": {"cpu": "3", "memory": "1024"}}
+    body = {"name": "straight", "architecture": "arm64", "catalog_manifest": manifest}
+    assert tool("post", "/machines/async", body).status_code == 202
+    vm = VirtualMachine.objects.get(name="straight")
+    assert (vm.template, vm.grant, vm.cpus, vm.memory_mib) == (made, None, 3, 1024)
+    assert vm.lease_seconds == 14_400
+    assert tool("get", "/machines/straight").json()["State"] == "pending"
+    manifest["version"] = "3"
+    body["name"] = "not-his"
+    assert is_error(tool("post", "/machines/async", body), 404)
+    # Once somebody makes a template of it, the grants decide.
+    template("two", new, user=alice)
+    with pytest.raises(NotFound):
+        template_of(his, "ubuntu", "2", "")

@@ -113,6 +113,100 @@ def test_terraform(site: Site, bob: httpx.Client) -> None:
 
 
 @pytest.mark.stores
+def test_terraform_with_config_prlctl_and_shared_folder(site: Site, bob: httpx.Client) -> None:
+    """The blocks in the order of the provider: each stops the VM where it must, and sets then."""
+    made = create(bob, "tf-blocks", start_on_create=True)
+    path = f"{POOL}/{made['id']}"
+    until(lambda: bob.get(path).json()["State"] == "running", 30, "it runs")
+
+    def configure(group: str, operation: str, value: str = "", **more: Any) -> httpx.Response:
+        options = [{"flag": flag, "value": text} for flag, text in more.get("options", {}).items()]
+        row: dict[str, Any] = {"owner": "", "group": group, "operation": operation}
+        row |= {"value": value, "options": options, "flags": more.get("flags", []), "error": None}
+        return bob.put(f"{path}/set", json={"owner": "parallels", "operations": [row]})
+
+    def did(answer: httpx.Response) -> bool:
+        assert answer.status_code == 200, answer.text
+        assert [one["status"] for one in answer.json()["operations"]] == ["Success"]
+        return True
+
+    headless = {"startup-view": "headless"}
+    assert said(configure("cmd", "set", options=headless), 400, "stopped")  # so it stops it first
+    assert did(configure("state", "stop"))
+    for options in (
+        headless,
+        {"rosetta-linux": "on"},
+        {"pause-idle": "off"},
+        {"autostart": "start-host"},
+        {"description": "by Terraform", "autostart-delay": "20"},  # a block prlctl
+    ):
+        assert did(configure("cmd", "set", options=options))
+    assert did(configure("state", "start"))
+    folder = {"path": "/Users/Shared/ci/src", "mode": "ro", "shf-description": "Sources"}
+    assert did(configure("shared-folder", "add", "src", options=folder, flags=["enable"]))
+    assert did(configure("shared-folder", "set", "src", options=folder, flags=["disabled"]))
+    assert did(configure("time", "time-sync", "off"))
+    shown = bob.get(path).json()
+    assert shown["State"] == "running"
+    startup = shown["Startup and Shutdown"]
+    assert (startup["Startup view"], startup["Pause idle"]) == ("headless", "off")
+    assert (startup["Autostart"], startup["Autostart delay"]) == ("start-host", 20)
+    assert shown["Advanced"]["Rosetta Linux"] == "on"
+    assert shown["Description"] == "by Terraform"
+    assert shown["Time Synchronization"]["enabled"] is False
+    assert shown["Host Shared Folders"] == {
+        "enabled": True,
+        "src": {"enabled": False, "path": "/Users/Shared/ci/src", "mode": "ro"},
+    }
+    # As its host has it, and not only as it is told.
+    with site.tool("root") as admin:
+        number = int(shown["host_name"].removeprefix("mac-"))
+        (vm,) = [
+            one
+            for one in site.simulation.control(number)["vms"]
+            if one["name"].startswith("tf-blocks-")
+        ]
+        assert vm["configuration"]["options"]["rosetta-linux"] == "on"
+        assert vm["configuration"]["folders"]["src"]["mode"] == "ro"
+        # What Bob may not show himself, who manages hosts may.
+        secret = {"path": "/Users/ci/.ssh"}
+        shared = configure("shared-folder", "add", "keys", options=secret)
+        assert said(shared, 403, "right to manage hosts")
+        row: dict[str, Any] = {"group": "shared-folder", "operation": "add", "value": "keys"}
+        row["options"] = [{"flag": "path", "value": "/Users/ci/keys"}]
+        assert did(admin.put(f"{path}/set", json={"operations": [row]}))
+    assert did(configure("shared-folder", "delete", "keys"))
+    assert did(configure("shared-folder", "delete", "src"))
+    assert bob.get(path).json()["Host Shared Folders"] == {}
+    assert said(configure("cmd", "exec", options={"x": "id"}), 501, "not offered")
+    assert said(configure("cmd", "set", options={"shf-host-add": "x"}), 501, "shared-folder")
+    # The golden example: all of it in one request, to a VM that is stopped.
+    assert did(configure("cmd", "stop", flags=["kill"]))
+    rows = [
+        {"group": "cpu", "operation": "set", "value": "3"},
+        {"group": "memory", "operation": "set", "value": "3072"},
+        {
+            "group": "shared-folder",
+            "operation": "add",
+            "options": [
+                {"flag": "name", "value": "src"},
+                {"flag": "path", "value": "/Users/Shared/ci"},
+            ],
+        },
+    ]
+    answer = bob.put(f"{path}/set", json={"owner": "ci", "operations": rows})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["operations"][2] == {
+        "group": "shared-folder",
+        "operation": "add",
+        "status": "Success",
+    }
+    shown = bob.get(path).json()
+    assert (shown["Hardware"]["cpu"]["cpus"], shown["Hardware"]["memory"]["size"]) == (3, "3072Mb")
+    assert shown["Host Shared Folders"]["src"]["mode"] == "rw"
+
+
+@pytest.mark.stores
 def test_snapshots_rename_jobs_and_async_creates(site: Site, bob: httpx.Client) -> None:
     wanted = {"name": "ui-vm", "architecture": "", "owner": "", "startOnCreate": True}
     begun = bob.post("/machines/async", json=wanted | {"catalog_manifest": MANIFEST})

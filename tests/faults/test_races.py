@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection, transaction
 
-from accounts import tokens
+from accounts import custom_roles, tokens, users
 from accounts.actors import Actor
 from accounts.models import User
+from catalog import images
 from hosts import inventory
 from hosts.models import HostCapacity, HostVM
 from jobs.models import Job
 from orchestrator.db.locks import go_in
-from orchestrator.refusals import Conflict, Forbidden, Refusal
+from orchestrator.refusals import Conflict, Forbidden, NotFound, Refusal
 from tests.support.product import until
 from tests.vms.conftest import Pool, Worker
 from vms import adoption, grants, placement, requests
-from vms.models import Grant, Placement, VirtualMachine
+from vms.models import Grant, Placement, Template, VirtualMachine
+from vms.own_templates import own_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +126,43 @@ def test_8_creators_against_a_revocation_60_rounds_every_vm_is_refused_or_hit(po
                 assert f"vm:{one.pk}" in hit
                 assert VirtualMachine.objects.get(pk=one.pk).state == "cancelled"
         assert Grant.objects.get(pk=grant.pk).vms == 0
+
+
+def test_8_creators_of_an_image_against_the_withdrawal_of_what_opens_it(pool: Pool) -> None:
+    """By the owner's role or by the image's requirement: each VM is refused or hit."""
+    assert pool.image
+    assert pool.bob.user
+    bob = User.objects.get(pk=pool.bob.user.pk)
+    team = custom_roles.create_role(pool.alice, name="team", permissions=[])
+    image = images.add_image(
+        pool.alice,
+        source=pool.image.source,
+        catalog_id="debian",
+        version="12",
+        architecture="arm64",
+        type="pvm",
+    )
+    for round_number in range(30):
+        users.add_role(pool.alice, bob, team)
+        images.change(pool.alice, image, required_roles=["team"])
+        template = own_template(Actor(user=bob), image)
+
+        def create(template: Template = template) -> VirtualMachine:
+            return requests.request_vm(Actor(user=bob), template=template, cpus=64)
+
+        def withdraw(by_role: bool = bool(round_number % 2)) -> None:
+            if by_role:
+                users.remove_role(pool.alice, bob, team)
+            else:
+                images.change(pool.alice, image, required_roles=["others"])
+
+        *created, withdrawn = at_once(*[create] * 8, withdraw)
+        assert withdrawn is None
+        for one in created:
+            if isinstance(one, Exception):
+                assert isinstance(one, NotFound), one
+            else:
+                assert VirtualMachine.objects.get(pk=one.pk).state == "cancelled", round_number
 
 
 def test_a_revocation_goes_before_requests_that_come_behind_it(pool: Pool) -> None:

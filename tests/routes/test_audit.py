@@ -41,6 +41,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "vms:hold": {"reason": "test", "hours": 1},
     "vms:upload": {"path": "/a", "remote_path": "/b"},
     "vms:rename": {"name": "other"},
+    "vms:configure": {"time-sync": "off"},
+    "vms:share-folder": {"name": "src", "path": "/Users/Shared/src"},
+    "vms:unshare-folder": {"name": "src"},
     "vms:execute": {"command": "true"},
 }
 # What has to be so before a verb makes sense.

@@ -146,6 +146,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:vm-extend": {"lease_seconds": 60},
     "api:vm-hold": {"reason": "test"},
     "api:vm-resize": {"cpus": 1},
+    "api:vm-configure": {"devices": {"net0": False}},
     "api:vm-rename": {"name": "other"},
     "api:vm-upload": {"path": "/a", "remote_path": "/b"},
     "api:host-cordon": {"reason": "test"},

@@ -119,6 +119,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         }
         fair |= {"cpus": 1, "memory_mib": 512, "disk_gib": 64}
         aimed |= {field: value for field, value in fair.items() if field in aimed}
+        if aimed.keys() & {"options", "folders", "unshared", "devices", "actions"}:
+            aimed = {"devices": {"net0": False}}
     if noun == "quotas" and ("user" in body or "role" in body):
         people = KNOWN["ids"]["users"]
         aimed = {"user": people[chance // 2 % len(people)], "maximum_vms": 5}

@@ -80,7 +80,9 @@ def test_each_way_is_told_with_its_reason_and_the_one_that_is_taken(
 def access_of(actor: Actor, template: Template) -> tuple[Grant, Any]:
     with transaction.atomic():
         actor.take()
-        return access.take_template(actor, template)
+        grant, images = access.take_template(actor, template)
+        assert grant
+        return grant, images
 
 
 def test_what_keeps_a_grant_from_being_of_use_is_told(

@@ -18,6 +18,7 @@ from orchestrator.refusals import NotFound
 from orchestrator.web import waiting
 from vms import ending, leases, requests, verbs
 from vms.api import serializers
+from vms.api.configuration import ConfigureInput, wish_of
 from vms.api.templates import template_named
 from vms.models import Placement, VirtualMachine
 from vms.placement.placer import why_not_host
@@ -221,6 +222,18 @@ class VMResize(VMVerb):
 
     def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
         return verbs.resize(self.actor, target, **data)
+
+
+class VMConfigure(VMVerb):
+    input = ConfigureInput
+    docs = {
+        "POST": "Configure a VM. A size and most options need it stopped. Shared folders need the "
+        "right to manage hosts, or a path that the operators allow."
+    }
+
+    def act(self, target: VirtualMachine, data: dict[str, Any]) -> Job:
+        wish = wish_of(data)
+        return verbs.configure(self.actor, target, wish, **data)
 
 
 class VMRename(VMVerb):

@@ -21,6 +21,7 @@ from orchestrator.api.serializers import (
     Whole,
 )
 from vms import queue
+from vms.api.configuration import ConfigurationOutput
 from vms.api.receipts import ReceiptOutput
 from vms.models import Grant, LeaseEnd, Template, VirtualMachine
 from vms.states import State
@@ -40,6 +41,11 @@ class TemplateOutput(Output):
     description = serializers.CharField()
     images = ImageReference(many=True, help_text="At most one for each architecture.")
     clone_of = serializers.CharField(help_text="The name of a VM on hosts; else empty.")
+    of_image = serializers.UUIDField(
+        source="of_image_id",
+        allow_null=True,
+        help_text="The image whose own template it is: without grants, open to whom that is.",
+    )
     os = serializers.ChoiceField(Template.OS.choices)
     cpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()
@@ -162,6 +168,9 @@ class VMOutput(Output):
     cpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+    configuration = ConfigurationOutput(
+        help_text="What its host showed after the last change of it; empty before."
+    )
     start = serializers.BooleanField()
     priority = serializers.IntegerField()
     share = ReferenceOutput(allow_null=True, help_text="The role on whose share it counts.")

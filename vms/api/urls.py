@@ -73,6 +73,7 @@ urlpatterns = [
     route("vms/<uuid:id>/restart/", machines.VMRestart, "vm-restart"),
     route("vms/<uuid:id>/reset/", machines.VMReset, "vm-reset"),
     route("vms/<uuid:id>/resize/", machines.VMResize, "vm-resize"),
+    route("vms/<uuid:id>/configure/", machines.VMConfigure, "vm-configure"),
     route("vms/<uuid:id>/rename/", machines.VMRename, "vm-rename"),
     route("vms/<uuid:id>/clone/", machines.VMClone, "vm-clone"),
     route("vms/<uuid:id>/clone-to-template/", machines.VMCloneToTemplate, "vm-clone-to-template"),

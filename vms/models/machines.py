@@ -107,6 +107,9 @@ class VirtualMachine(BaseModel):
     # Where else than its template says: on a host of this architecture, with any of these tags.
     wanted_architecture = models.CharField(max_length=10, blank=True)
     wanted_tags = models.JSONField(default=list)
+    # What was set of it beside its size, as its host showed it after the last change of that:
+    # "options" by flag, "folders" by name, whether "devices" are connected (vms.configuration).
+    configuration = models.JSONField(default=dict, blank=True)
     desired_state = models.CharField(max_length=12, default="running")
     # Life: moved by vms.lifecycle only.
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)

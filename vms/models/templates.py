@@ -50,6 +50,10 @@ class Template(BaseModel):
     description = models.TextField(blank=True)
     images = models.ManyToManyField(Image, related_name="templates")
     clone_of = models.CharField(max_length=200, blank=True)  # the name of a VM on hosts
+    # The image whose own template it is: open to whom the image is open to, without a grant.
+    of_image = models.OneToOneField(
+        Image, on_delete=models.PROTECT, null=True, blank=True, related_name="own_template"
+    )
     os = models.CharField(max_length=10, choices=OS.choices, default=OS.OTHER)
     cpus = models.PositiveSmallIntegerField()
     memory_mib = models.PositiveIntegerField()

@@ -2,6 +2,7 @@
 
 from vms.verbs import snapshots
 from vms.verbs.cloning import clone
+from vms.verbs.configuring import ConfigureHandler, configure
 from vms.verbs.executing import ExecuteHandler, UploadHandler, execute, execute_from, upload
 from vms.verbs.resizing import RenameHandler, ResizeHandler, rename, resize
 from vms.verbs.restarting import ResetHandler, RestartHandler, reset, restart
@@ -29,6 +30,7 @@ HANDLERS = {
     "vm.reset": ResetHandler(),
     "vm.resize": ResizeHandler(),
     "vm.rename": RenameHandler(),
+    "vm.configure": ConfigureHandler(),
     "vm.clone_to_template": CloneToTemplateHandler(),
     "vm.execute": ExecuteHandler(),
     "vm.upload": UploadHandler(),
@@ -42,6 +44,7 @@ __all__ = [
     "HANDLERS",
     "clone",
     "clone_to_template",
+    "configure",
     "execute",
     "execute_from",
     "pause",

@@ -47,11 +47,32 @@ def resize(
     when the host has done it. Growing needs the grant to hold still. Raises `Invalid`, `Forbidden`,
     or `Conflict` for another state, or when its host has no room.
     """
-    wanted = {
-        "cpus": vm.cpus if cpus is None else cpus,
-        "memory_mib": vm.memory_mib if memory_mib is None else memory_mib,
-        "disk_gib": vm.disk_gib if disk_gib is None else disk_gib,
-    }
+    before, wanted = size_of(vm), checked_size(vm, cpus, memory_mib, disk_gib)
+    if wanted == before:
+        raise Invalid("It has this size already. Give another one.")
+    with transaction.atomic():
+        charge_growth(vm, wanted)
+        return ask_in_place(
+            actor,
+            vm,
+            "resize",
+            STOPPED,
+            grant=any(wanted[field] > before[field] for field in wanted),
+            payload={"wanted": wanted},
+            told={"before": before, "after": wanted},
+        )
+
+
+def size_of(vm: VirtualMachine) -> dict[str, int]:
+    return {"cpus": vm.cpus, "memory_mib": vm.memory_mib, "disk_gib": vm.disk_gib}
+
+
+def checked_size(
+    vm: VirtualMachine, cpus: int | None, memory_mib: int | None, disk_gib: int | None
+) -> dict[str, int]:
+    """Return the size that a VM is to have; what is None stays. Raises `Invalid`."""
+    given = {"cpus": cpus, "memory_mib": memory_mib, "disk_gib": disk_gib}
+    wanted = size_of(vm) | {field: value for field, value in given.items() if value is not None}
     for field, value in wanted.items():
         if not 1 <= value <= MAXIMUM[field]:
             raise Invalid.field(field, f"Give a number from 1 to {MAXIMUM[field]}.")
@@ -59,26 +80,17 @@ def resize(
         raise Invalid.field(
             "disk_gib", f"A disk cannot be made smaller: give at least {vm.disk_gib} GiB."
         )
-    before = {field: getattr(vm, field) for field in wanted}
-    if wanted == before:
-        raise Invalid("It has this size already. Give another one.")
-    grows = any(wanted[field] > before[field] for field in wanted)
-    with transaction.atomic():
-        placement = vm.placements.open().filter(current=True).first()
-        quotas.require_growth(vm, _growth(before, wanted))
-        if placement and not placements.grow(placement, _size(wanted, placement)):
-            raise Conflict(
-                "Its host has no room for this size. Choose a smaller one, or make room there.",
-                code="no_room",
-            )
-        return ask_in_place(
-            actor,
-            vm,
-            "resize",
-            STOPPED,
-            grant=grows,
-            payload={"wanted": wanted},
-            told={"before": before, "after": wanted},
+    return wanted
+
+
+def charge_growth(vm: VirtualMachine, wanted: dict[str, int]) -> None:
+    """Charge a host for what its VM will grow by. Raises `Conflict` when it has no room."""
+    placement = vm.placements.open().filter(current=True).first()
+    quotas.require_growth(vm, _growth(size_of(vm), wanted))
+    if placement and not placements.grow(placement, _size(wanted, placement)):
+        raise Conflict(
+            "Its host has no room for this size. Choose a smaller one, or make room there.",
+            code="no_room",
         )
 
 

@@ -10,6 +10,8 @@ from websockets.asyncio.client import ClientConnection
 from hosts.drivers.base import (
     DEFAULT_LIMITS,
     CachedImage,
+    Changes,
+    Configuration,
     Connection,
     CreateAnswer,
     CreateSpec,
@@ -28,7 +30,7 @@ from hosts.drivers.base import (
     VMStatus,
 )
 
-from . import bundles, calls, events, hostcalls
+from . import bundles, calls, configuring, events, hostcalls
 from .calls import Call
 from .session import Conversation, Session
 from .tokens import tokens
@@ -70,6 +72,12 @@ class ParallelsDriver:
         self, vm_id: str, cpus: int, memory_mib: int, disk_gib: int | None = None
     ) -> None:
         self._call(calls.configure(vm_id, cpus, memory_mib, disk_gib, self._limits))
+
+    def configuration(self, vm_id: str) -> Configuration:
+        return self._call(configuring.configuration(vm_id, self._limits))
+
+    def change(self, vm_id: str, changes: Changes) -> None:
+        self._call(configuring.change(vm_id, changes, self._limits))
 
     def rename(self, vm_id: str, name: str) -> None:
         self._call(calls.rename(vm_id, name, self._limits))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from hosts.simulator import auth, bundles, guest, render
+from hosts.simulator import auth, bundles, configuring, guest, render
 from hosts.simulator import machines as work
 from hosts.simulator.api.routing import MODERN_METHOD, Handler, route
 from hosts.simulator.wire import Answer, DropError, Fields, RefusedError, Request
@@ -274,7 +274,7 @@ async def configure(request: Request) -> Answer:
 
 
 async def _apply(request: Request, vm: VM, group: str, name: str, operation: Fields) -> None:
-    """Apply one operation; what the simulator keeps no state for is accepted without effect."""
+    """Apply one operation; raises ``RefusedError`` 400 for one that no host knows."""
     host, value = request.host, operation.text("value")
     match group, name:
         case "cpu", "set":
@@ -292,6 +292,18 @@ async def _apply(request: Request, vm: VM, group: str, name: str, operation: Fie
             if not value:
                 raise RefusedError(400, "Invalid request body: value cannot be empty")
             work.rename(host, vm, value)
+        case "machine", "clone":
+            await _blocking_create(request, work.Blueprint(value, vm.user, source=vm))
+        case _:
+            wanted = configuring.read(group, name, operation)
+            if (group, name) == ("cmd", "set"):
+                cpus, memory = (wanted.options.pop(flag, None) for flag in ("cpus", "memsize"))
+                if cpus is not None:
+                    work.resize(host, vm, cpus=_number(cpus or "0", 0, "cpus"))
+                if memory is not None:
+                    work.resize(host, vm, memory_mib=_number(memory or "0", 0, "memsize"))
+            configuring.apply(vm, wanted)
+            work.tell_changed(host, vm)
 
 
 @route("POST", "machines/*/upload", "upload")

@@ -21,6 +21,7 @@ from hosts.drivers import (
     open_async_driver,
     open_driver,
 )
+from hosts.drivers.base import Changes, SharedFolder
 
 
 def driver_of(host: Any, **changes: str) -> Driver:
@@ -260,6 +261,90 @@ def test_clone_and_configure(host: Any) -> None:
     assert host.seen[-1].body == {"clone_name": "build-422"}
     driver.configure("a", 6, 12288)
     assert [o["value"] for o in host.seen[-1].body["operations"]] == ["6", "12288"]
+
+
+def test_a_change_of_the_configuration(host: Any) -> None:
+    """Each option by the group of its own where there is one: `cmd` wants a stopped VM."""
+    host.answer("PUT", "/machines/a/set", {"operations": []})
+    changes = Changes(
+        options={"pause-idle": "on", "time-sync": "off", "rosetta-linux": "on", "autostop": "stop"},
+        added_folders={"src": SharedFolder("/src", writable=True, description="Sources")},
+        changed_folders={"old": SharedFolder("/old", enabled=False)},
+        removed_folders=("gone",),
+        devices={"net0": False, "sound0": True},
+        actions=("reset-uptime",),
+    )
+    assert changes
+    assert not Changes()
+    driver_of(host).change("a", changes)
+    folder = {"group": "shared-folder"}
+    assert host.seen[-1].body["operations"] == [
+        {"group": "time", "operation": "time-sync", "value": "off"},
+        {"group": "rosetta", "operation": "set", "value": "on"},
+        {
+            "group": "cmd",
+            "operation": "set",
+            "options": [
+                {"flag": "pause-idle", "value": "on"},
+                {"flag": "autostop", "value": "stop"},
+            ],
+        },
+        folder | {"operation": "delete", "value": "gone"},
+        folder
+        | {
+            "operation": "add",
+            "value": "src",
+            "options": [
+                {"flag": "path", "value": "/src"},
+                {"flag": "mode", "value": "rw"},
+                {"flag": "shf-description", "value": "Sources"},
+            ],
+            "flags": ["enable"],
+        },
+        folder
+        | {
+            "operation": "set",
+            "value": "old",
+            "options": [{"flag": "path", "value": "/old"}, {"flag": "mode", "value": "ro"}],
+            "flags": ["disable"],
+        },
+        {"group": "device", "operation": "disconnect", "value": "net0"},
+        {"group": "device", "operation": "connect", "value": "sound0"},
+        {"group": "machine", "operation": "reset-uptime"},
+    ]
+
+
+def test_the_configuration_of_a_vm(host: Any) -> None:
+    record = {
+        "Startup and Shutdown": {"Startup view": "headless", "Autostart delay": 30},
+        "Time Synchronization": {"enabled": True},
+        "Boot order": "hdd0 cdrom0  net0 ",
+        "Advanced": {"Rosetta Linux": None, "Show developer tools": ["on"]},
+        "Optimization": "unknown",
+        "Hardware": {
+            "video": {"size": "64Mb"},
+            "cpu": {"type": "arm"},
+            "net0": {"enabled": True, "state": "disconnected"},
+            "cdrom0": {"enabled": True},
+            "hdd0": {"size": "1024Mb"},
+        },
+        "Host Shared Folders": {
+            "enabled": True,
+            "src": {"enabled": False, "path": "/Users/ci/src", "mode": "ro"},
+        },
+    }
+    host.answer("GET", "/machines/a", record)
+    found = driver_of(host).configuration("a")
+    assert found.options == {
+        "startup-view": "headless",
+        "autostart-delay": "30",
+        "time-sync": "on",
+        "device-bootorder": "hdd0 cdrom0 net0",
+        "videosize": "64",
+        "cpu-type": "arm",
+    }
+    assert found.devices == {"net0": False, "cdrom0": True}
+    assert found.folders == {"src": SharedFolder("/Users/ci/src", enabled=False)}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hosts.drivers import HostError
-from hosts.drivers.parallels import parsing
+from hosts.drivers.options import OPTIONS
+from hosts.drivers.parallels import configuring, parsing
 from hosts.drivers.parallels.messages import Answer
 from hosts.drivers.parallels.reading import WrongAnswer, parse_json
 from hosts.drivers.parallels.scrub import connection_secrets, scrub
@@ -245,6 +246,18 @@ JSON = st.recursive(
 def test_any_json_is_parsed_or_refused(name: str, document: Any) -> None:
     with suppress(WrongAnswer, HostError):
         parse(name, document)
+
+
+@settings(deadline=None)
+@given(JSON, st.sampled_from(sorted({option.shown for option in OPTIONS.values()})))
+def test_any_json_is_a_configuration_or_refused(document: Any, path: tuple[str, ...]) -> None:
+    nested = document
+    for key in reversed(path):
+        nested = {key: nested}
+    for record in (document, nested, {"Host Shared Folders": {"a": document}, **nested}):
+        with suppress(WrongAnswer, HostError):
+            found = configuring._configuration(record, ANSWER)
+            assert all(isinstance(value, str) for value in found.options.values())
 
 
 @given(st.binary(max_size=200))

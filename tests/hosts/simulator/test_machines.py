@@ -265,7 +265,12 @@ def test_set(sim: Any) -> None:
     operations = [
         {"group": "cpu", "operation": "set", "value": "6"},
         {"group": "memory", "operation": "set", "value": "12288"},
-        {"group": "shared-folder", "operation": "add", "options": [{"flag": "a", "value": "b"}]},
+        {
+            "group": "shared-folder",
+            "operation": "add",
+            "value": "src",
+            "options": [{"flag": "path", "value": "/Users/ci/src"}],
+        },
         {"group": "state", "operation": "start"},
     ]
     answer = sim.call("PUT", "/machines/golden-1/set", json={"operations": operations})
@@ -275,6 +280,69 @@ def test_set(sim: Any) -> None:
     assert (record["cpus"], record["memory"], record["state"]) == (6, 12288, "running")
     refused = sim.call("PUT", "/machines/golden-1/set", json={"operations": operations[:1]})
     assert refused.status_code == 400
+    folders = sim.call("GET", "/machines/golden-1").json()["Host Shared Folders"]
+    assert folders["src"] == {"enabled": True, "path": "/Users/ci/src", "mode": "rw"}
+
+
+def test_set_shows_in_the_record_and_refuses_what_prlctl_does_not_know(sim: Any) -> None:
+    def configure(group: str, operation: str, value: str = "", **more: Any) -> int:
+        row: dict[str, Any] = {"group": group, "operation": operation, "value": value}
+        if options := more.pop("options", None):
+            row["options"] = [{"flag": flag, "value": text} for flag, text in options.items()]
+        body = {"operations": [row | more]}
+        return int(sim.call("PUT", "/machines/golden-1/set", json=body).status_code)
+
+    before = sim.call("GET", "/machines/golden-2").json()
+    wanted = {"startup-view": "headless", "autostart-delay": "9", "cpus": "3", "memsize": "4096"}
+    assert configure("cmd", "set", options=wanted) == 200
+    for group, operation, value in (
+        ("rosetta", "set", "true"),
+        ("cpu", "set_type", "x86"),
+        ("boot-order", "boot-order", "net0 hdd0"),
+        ("time", "time-sync", "off"),
+        ("device", "disconnect", "net0"),
+        ("network", "set", "anything"),
+    ):
+        assert configure(group, operation, value) == 200, group
+    shown = sim.call("GET", "/machines/golden-1").json()
+    assert shown["Startup and Shutdown"]["Startup view"] == "headless"
+    assert shown["Startup and Shutdown"]["Autostart delay"] == 9
+    assert shown["Advanced"]["Rosetta Linux"] == "on"
+    assert shown["Hardware"]["cpu"] | {"cpus": 3, "type": "x86"} == shown["Hardware"]["cpu"]
+    assert shown["Hardware"]["memory"]["size"] == "4096Mb"
+    assert shown["Hardware"]["net0"]["state"] == "disconnected"
+    assert shown["Boot order"] == "net0 hdd0"
+    assert shown["Time Synchronization"]["enabled"] is False
+    other = sim.call("GET", "/machines/golden-2").json()
+    assert {**other, "Uptime": 0} == {**before, "Uptime": 0}  # of this VM alone
+    path = {"path": "/Users/ci"}
+    refused = [
+        ("cmd", "set", "", {"options": {"no-such-flag": "1"}}),
+        ("cmd", "set", "", {"flags": ["template"]}),
+        ("cmd", "exec", "", {"options": {"command": "id"}}),
+        ("cpu", "set_type", "sparc", {}),
+        ("shared-folder", "add", "", {"options": path}),
+        ("shared-folder", "add", "src", {}),
+        ("shared-folder", "set", "src", {"options": path}),
+        ("shared-folder", "add", "src", {"options": path, "flags": ["enabled"]}),
+        ("device", "connect", "hdd0", {}),
+        ("no-such-group", "set", "", {}),
+        ("machine", "install-tools", "", {}),
+    ]
+    for group, operation, value, more in refused:
+        assert configure(group, operation, value, **more) == 400, (group, operation, more)
+    assert configure("shared-folder", "add", "src", options=path | {"mode": "ro"}) == 200
+    assert configure("shared-folder", "add", "src", options=path) == 400  # it is there
+    assert configure("shared-folder", "set", "src", flags=["disable"]) == 200
+    folders = sim.call("GET", "/machines/golden-1").json()["Host Shared Folders"]
+    assert folders["src"] == {"enabled": False, "path": "/Users/ci", "mode": "ro"}
+    assert configure("shared-folder", "delete", "src") == 200
+    sim.call("PUT", "/machines/golden-1/start")
+    for group, operation, value in (("rosetta", "set", "on"), ("cpu", "set_type", "arm")):
+        assert configure(group, operation, value) == 400  # it runs
+    assert configure("cmd", "set", options={"pause-idle": "on"}) == 400
+    assert configure("time", "time-sync", "on") == 200
+    assert configure("machine", "install-tools") == 200
 
 
 def test_rename(sim: Any) -> None:

@@ -33,6 +33,13 @@ def test_vms_jobs_and_caches_survive_a_stop(
     first.ended_job("job-2", k=2)
     first.call("POST", "/machines/build-1/snapshots", json={"snapshot_name": "clean"})
     first.call("PUT", "/machines/build-1/rename", json={"new_name": "b-1", "description": "text"})
+    path = {"flag": "path", "value": "/Users/ci/src"}
+    rows = [
+        {"group": "time", "operation": "time-sync", "value": "off"},
+        {"group": "shared-folder", "operation": "add", "value": "src", "options": [path]},
+        {"group": "device", "operation": "disconnect", "value": "net0"},
+    ]
+    assert first.call("PUT", "/machines/b-1/set", json={"operations": rows}).is_success
     first.call("DELETE", "/machines/golden-1")
     before = first.control()
     machines = first.call("GET", "/machines").json()
