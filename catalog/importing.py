@@ -15,6 +15,7 @@ from catalog.storage import StorageError, Trouble, read_small
 from catalog.stores import StorageHandler, storage_of
 from jobs.models import Job
 from jobs.outcomes import Done, Fail, Outcome
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def take_in(
     )
     fields = {**manifest.fields, **more}
     with transaction.atomic():
+        go_first()  # it may revoke or taint the image
         actor.take()
         actor.require("images.manage")
         here = same.present().select_for_update().first()

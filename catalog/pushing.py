@@ -297,7 +297,7 @@ class PushHandler(StorageHandler, CacheHandler):
         fields = {name: wish[name] for name in images.CHANGEABLE}
         try:
             with transaction.atomic():
-                go_first()  # it may close the image to some
+                go_first()  # before the image is read: this may revoke it, or close it to some
                 before = _here(image)
                 _done, here = importing.take_in(
                     actor,
