@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.db.models.functions import Now
 
+from accounts.actors import SYSTEM
+from accounts.audit import audit
 from deployments.models.tasks import Block, Step, Task, TaskLock
 from deployments.running import admitting
 from deployments.running.moving import announce, move, move_task, note
@@ -55,9 +57,26 @@ def advance(task: Task, leaves: Iterable[UUID] = (), *, resume: bool = False) ->
     resting = [node.pk for node in tree.nodes.values() if node.state not in BlockState.running()]
     if TaskLock.objects.filter(task=task, block__in=resting).delete()[0]:
         admitting.wake_others(task)
-    if task.is_running:
-        admitting.admit(task)
+    if task.is_running and admit(task):
+        return
     announce(task)
+
+
+def admit(task: Task) -> bool:
+    """Let steps begin as places become free; return whether the task was held instead.
+
+    Held for the reason that whoever started it may no longer: it stops as if asked to, and its
+    reason says why.
+    """
+    why = admitting.admit(task)
+    if not why:
+        return False
+    Task.objects.filter(pk=task.pk).update(intent=Task.Intent.STOP, reason=why[:500])
+    task.intent, task.reason = Task.Intent.STOP, why[:500]
+    note(task, "held", "orchestrator", why)
+    audit(SYSTEM, "task.held", task.subject, task.title, data={"reason": why})
+    advance(task)
+    return True
 
 
 def _derive(tree: Tree, leaves: list[Node], *, aborting: bool) -> None:
@@ -188,7 +207,7 @@ def _why_at_rest(task: Task, to: str, tree: Tree) -> str:
         return f"Step {step.number} “{step.text}”: {step.reason}" if step else ""
     if to == TaskState.STOPPED:
         step = steps.filter(state=StepState.PAUSED).first()
-        return f"Step {step.number} “{step.text}”: {step.reason}" if step else ""
+        return f"Step {step.number} “{step.text}”: {step.reason}" if step else task.reason
     left = sum(node.tolerated for node in tree.nodes.values())
     if not left:
         return ""

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.audit import audit
-from deployments import specs
-from deployments.models import Environment, Package
+from deployments import environments, specs
+from deployments.models import Package
 from deployments.models.tasks import Block, Step, Task, TaskLock
 from deployments.running import admitting, rights
 from deployments.running.actions import books
@@ -47,14 +47,15 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
     `asked` are the words with which it was prepared (`specs.prepare`): with them the first start
     checks that the same would be planned still. Raises `Forbidden`, `Invalid`, `Conflict`.
     """
-    rights.require_run(actor)
+    environment = environments.fresh(prepared.environment_id)
+    rights.require_run(actor, environment)
     with transaction.atomic():
         actor.take()
-        rights.require_run(actor)
+        rights.take_run(actor, environment)
         task = Task.objects.create(
             kind=KINDS[prepared.kind],
             title=prepared.title,
-            environment=Environment.objects.get(pk=prepared.environment_id),
+            environment=environment,
             package=_package_of(prepared),
             policy=dict(prepared.policy),
             planned=prepared.as_json(),
@@ -87,7 +88,7 @@ def start(actor: Actor, task: Task) -> Job:
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
-        rights.require_task(actor, task)
+        rights.take_task(actor, task)
         continued = task.runs > 0
         job = queue(actor, task)
         told(actor, task, "continued" if continued else "started")
@@ -156,6 +157,7 @@ def schedule(actor: Actor, task: Task, *, at: datetime) -> Job:
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
+        rights.take_task(actor, task)
         moved = move_task(
             task,
             TaskState.SCHEDULED,
@@ -257,7 +259,7 @@ def cancel(actor: Actor, task: Task) -> Job:
 
 def force_cancel(actor: Actor, task: Task) -> Job:
     """Cancel a task that is stuck, whatever it does: what cannot be registered is left out."""
-    rights.require_force(actor)
+    rights.require_force(actor, task)
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
@@ -316,6 +318,7 @@ def roll_back(actor: Actor, task: Task) -> Job:
     job's result has its id as `task`. Raises `Forbidden`, `Conflict`.
     """
     rights.require_task(actor, task)
+    rights.require_run(actor, task.environment)
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)

@@ -178,7 +178,13 @@ def approve(actor: Actor, task: Task, *, path: str) -> Job:
         Step.objects.filter(pk=step.pk).update(result={"approved_by": actor.name})
         control.told(actor, task, "approved", step.text)
         starter = control.starter_of(task)
-        rights.require_task(starter, task)
+        try:
+            rights.take_task(starter, task)
+        except Forbidden as refusal:
+            raise Forbidden(
+                f"The task would go on as {starter.name}, whom this refuses: {refusal.message} "
+                "Continue it yourself, so that it acts as you."
+            ) from None
         return control.queue(starter, task)
 
 
