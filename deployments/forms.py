@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
-from deployments.models import Application, Dictionary, Member
+from accounts.models import Role, User
+from deployments.models import Application, Dictionary, EnvironmentAccess, Member
 from hosts.forms import TagsField
 from hosts.models import Host
+from vms.forms.templates import AccountChoice, offer_subjects
 from vms.models import VirtualMachine
 
 if TYPE_CHECKING:
@@ -99,6 +101,32 @@ class EnvironmentForm(forms.Form):
             "dictionaries": given["dictionaries"],
             "policy": {name: one for name, one in changed.items() if one not in ("", {})},
         }
+
+
+class AccessForm(forms.Form):
+    """Who may act in a restricted environment, and how far."""
+
+    user = AccountChoice(queryset=User.objects.none(), required=False, empty_label="–")
+    role = forms.ModelChoiceField(
+        queryset=Role.objects.none(), required=False, empty_label="–", label="or role"
+    )
+    level = forms.ChoiceField(
+        label="May",
+        initial=EnvironmentAccess.Level.DEPLOY,
+        choices=[
+            ("control", "Control tasks: stop, continue, skip, approve, cancel"),
+            ("deploy", "Deploy: that, and plan, start and roll back"),
+            ("administer", "Administer: that, and change the environment and this list"),
+        ],
+    )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        offer_subjects(self)
+
+
+class Sure(forms.Form):
+    """A question that is answered by its button."""
 
 
 class MemberForm(forms.Form):

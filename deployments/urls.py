@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from deployments.views import environments, packages, wizard
+from deployments.views import access, environments, packages, wizard
 
 app_name = "deployments"
 urlpatterns = [
@@ -25,6 +25,10 @@ urlpatterns = [
         environments.remove_member,
         name="remove-member",
     ),
+    path("environments/<uuid:id>/restrict/", access.restrict, name="restrict"),
+    path("environments/<uuid:id>/open/", access.lift, name="open"),
+    path("environments/<uuid:id>/access/new/", access.give, name="give-access"),
+    path("environments/<uuid:id>/access/<uuid:line>/revoke/", access.revoke, name="revoke-access"),
     path("dictionaries/", environments.dictionary_list, name="dictionaries"),
     path("dictionaries/new/", environments.new_dictionary, name="new-dictionary"),
     path("dictionaries/<uuid:id>/", environments.dictionary_page, name="dictionary"),

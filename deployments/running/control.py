@@ -338,12 +338,18 @@ def roll_back(actor: Actor, task: Task) -> Job:
 
 
 def told(
-    actor: Actor, task: Task, verb: str, text: str = "", result: dict[str, Any] | None = None
+    actor: Actor,
+    task: Task,
+    verb: str,
+    text: str = "",
+    *,
+    result: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
 ) -> Job:
-    """Write report, audit and event of a verb, and return its job, which is done."""
+    """Write report, audit (with `data`) and event of a verb; return its job, which is done."""
     kind = f"task.{verb.replace(' ', '_')}"
     note(task, verb, actor.name, text)
-    audit(actor, kind, task.subject, task.title, data={"state": task.state})
+    audit(actor, kind, task.subject, task.title, data={"state": task.state} | (data or {}))
     announce(task)
     message = f"{verb.capitalize()}: {task.title}"[:300]
     return record_done(VERB, task.subject, actor, message=message, result=result)

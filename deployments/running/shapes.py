@@ -149,5 +149,9 @@ class ScheduleInput(Input):
     at = Moment(help_text="Not in the past, and at most 90 days ahead.")
 
 
+class AssignInput(Input):
+    owner = Text(max_length=150, help_text="Id or name of an account that may control the task.")
+
+
 class CancelInput(Input):
     force = Flag(required=False, help_text="Whatever it does; takes a permission of its own.")

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from deployments import dictionaries, environments
+from deployments import access, dictionaries, environments
 from deployments.forms import DictionaryForm, EntryForm, EnvironmentForm, MemberForm
 from deployments.models import Dictionary, Environment, Member
 from hosts.models import Host
@@ -60,6 +60,11 @@ def environment_page(request: PageRequest, id: UUID) -> HttpResponse:
         "environment": environment,
         "members": members,
         "sites": sites.values(),
+        "may_change": request.actor.can("deployments.manage")
+        and access.may(request.actor, environment, access.ADMINISTER),
+        "may_deploy": request.actor.can("deployments.run")
+        and access.may(request.actor, environment, access.DEPLOY),
+        "lines": environment.access.for_page(),
         "matched": {
             str(member.pk): sum(1 for _ in environments.things(member)) for member in members
         },
@@ -95,7 +100,7 @@ def new_environment(request: PageRequest) -> HttpResponse:
 def edit_environment(request: PageRequest, id: UUID) -> HttpResponse:
     """Change an environment."""
     environment = _environment(request, id)
-    request.actor.require("deployments.manage")
+    access.require_change(request.actor, environment)
     policy = environment.policy
     failing = policy.get("on_failure", {})
     before = {
@@ -129,7 +134,7 @@ def edit_environment(request: PageRequest, id: UUID) -> HttpResponse:
 def add_member(request: PageRequest, id: UUID) -> HttpResponse:
     """Add a VM, a host, or all that have a tag."""
     environment = _environment(request, id)
-    request.actor.require("deployments.manage")
+    access.require_change(request.actor, environment)
     form = MemberForm(pages.posted(request), actor=request.actor)
     return pages.dialog(
         request,

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.http import HttpResponse, QueryDict
 from django.urls import reverse
 
-from deployments import deltas, dictionaries, environments, packages, specs, types
+from deployments import access, deltas, dictionaries, environments, packages, specs, types
 from deployments.api.previews import package_named
 from deployments.models import Application, Environment, Package
 from deployments.planning import Block, Operation, PlanError, registry
@@ -273,6 +273,8 @@ def _context(
             (name, label, bool(answers.options.get(name))) for name, label in SWITCHES.items()
         ],
         "shown": shown,
+        "may_deploy": request.actor.can("deployments.run")
+        and access.may(request.actor, answers.environment, access.DEPLOY),
         "refusal": refusal,
         "query": request.GET.urlencode(),
     }

@@ -171,6 +171,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:task-unskip": {"paths": ["0_1_1_1"]},
     "api:task-pause": {"path": "0_1_1_1"},
     "api:task-approve": {"path": "0_1_1_1"},
+    "api:task-assign": {"owner": "olga"},
+    "api:environment-access": {"user": "charlie", "level": "deploy"},
     "api:quotas": {"role": "Developer", "maximum_vms": 1},
     "api:packages": {"application": "New", "version": "1"},
     "api:packages-import": {"yaml": "application: New\nversion: 1"},
