@@ -93,7 +93,7 @@ def _change(environment: Environment, fields: Mapping[str, Any]) -> None:
         if field in fields:
             setattr(environment, field, fields[field])
     environment.name = environment.name.strip()
-    refuse(problems(policies.ENVIRONMENT, environment.policy, ("policy",)))
+    refuse(policies.environment_problems(environment.policy, ("policy",)))
     if not isinstance(environment.balancers, Mapping):
         raise Invalid.field("balancers", "Give balancers by their names.")
     for name, balancer in environment.balancers.items():
