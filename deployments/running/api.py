@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from accounts.models import User
 from deployments import specs
 from deployments.models import Application, Environment, Package, Step, StepLog, Task
-from deployments.running import control, owning, planwork, report
+from deployments.running import control, owning, planwork, report, scheduling
 from deployments.running.shapes import (
     AssignInput,
     BlockOutput,
@@ -203,7 +203,7 @@ class TaskSchedule(TaskVerb):
     docs = {"POST": "Let a task start at a time."}
 
     def act(self, target: Task, data: dict[str, Any]) -> Job:
-        return control.schedule(self.actor, target, **data)
+        return scheduling.schedule(self.actor, target, **data)
 
 
 class TaskStop(TaskVerb):

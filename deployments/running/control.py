@@ -1,14 +1,12 @@
-"""What people do with a task: start, schedule, stop, abort, cancel, roll back, archive."""
+"""What people do with a task: start, stop, abort, cancel, roll back, archive."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.audit import audit
@@ -23,7 +21,7 @@ from deployments.running.moving import announce, locked, move_task, note
 from deployments.states import StepState, TaskState
 from jobs.models import Job
 from jobs.queueing import enqueue, hurry, record_done, request_cancel
-from orchestrator.refusals import Conflict, Invalid, Refusal
+from orchestrator.refusals import Conflict, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from deployments.prepared import Prepared
 
 VERB = "task.control"  # the kind of the jobs of verbs that are done at once
-LONGEST_SCHEDULE = timedelta(days=90)  # three weeks ahead is always allowed, a year never
 KINDS = {
     "initial": Task.Kind.INITIAL,
     "update": Task.Kind.UPDATE,
@@ -110,6 +107,7 @@ def queue(actor: Actor, task: Task) -> Job:
         started_with=actor.token,
         address=actor.address,
         scheduled_for=None,
+        due_at=None,
         reason="",
         intent="",
         job=job,
@@ -142,59 +140,6 @@ def _asked(task: Task) -> dict[str, Any]:
         if asked.get(name):
             asked[name] = model._default_manager.get(pk=asked[name])
     return asked
-
-
-def schedule(actor: Actor, task: Task, *, at: datetime) -> Job:
-    """Let a task start at a time: not in the past, and at most 90 days ahead.
-
-    It then starts with the rights that `actor` has at that time. Raises `Invalid`, `Conflict`.
-    """
-    rights.require_task(actor, task)
-    if at <= timezone.now():
-        raise Invalid.field("at", "This time is in the past. Give a later one, or start it now.")
-    if at > timezone.now() + LONGEST_SCHEDULE:
-        raise Invalid.field("at", f"Give a time within {LONGEST_SCHEDULE.days} days.")
-    with transaction.atomic():
-        actor.take()
-        task = locked(task.pk)
-        rights.take_task(actor, task)
-        moved = move_task(
-            task,
-            TaskState.SCHEDULED,
-            expect=STARTABLE,
-            scheduled_for=at,
-            started_by=actor.user,
-            started_with=actor.token,
-            address=actor.address,
-        )
-        if not moved:
-            raise Conflict(f"This task is {task.state}; one that rests or is pending can wait.")
-        return told(actor, task, "scheduled", f"for {at:%Y-%m-%d %H:%M} UTC")
-
-
-def start_due() -> int:
-    """Start the scheduled tasks whose time has come; return how many. For beat.
-
-    After a time without beat those that were missed start at once. What refuses one is written on
-    it, and it is tried again in five minutes.
-    """
-    due = Task.objects.filter(state=TaskState.SCHEDULED, scheduled_for__lte=Now())
-    started = 0
-    for task in due.select_related("started_by", "started_with").order_by("scheduled_for")[:50]:
-        actor = starter_of(task)
-        try:
-            start(actor, task)
-            started += 1
-        except Refusal as refusal:
-            with transaction.atomic():
-                task = locked(task.pk)
-                later = timezone.now() + timedelta(minutes=5)
-                why = f"Not started at its time: {refusal.message}"[:500]
-                Task.objects.filter(pk=task.pk, state=TaskState.SCHEDULED).update(
-                    scheduled_for=later, reason=why
-                )
-                announce(task)
-    return started
 
 
 def starter_of(task: Task) -> Actor:
@@ -273,7 +218,8 @@ def force_cancel(actor: Actor, task: Task) -> Job:
         before = task.state
         try:
             with transaction.atomic():
-                _register(task)
+                if task.runs:
+                    _register(task)
         except Refusal as refusal:
             note(task, "register", "orchestrator", f"Not registered: {refusal.message}")
         _finish(task, TaskState.CANCELLED, [before])
@@ -324,6 +270,8 @@ def roll_back(actor: Actor, task: Task) -> Job:
         task = locked(task.pk)
         if task.state not in (*TaskState.resumable(), TaskState.EXECUTED):
             raise Conflict(f"This task is {task.state}; it can be rolled back when it rests.")
+        if not task.runs:
+            raise Conflict("This task never ran: there is nothing to take back. Cancel it.")
         passed, made = books.reached(task), books.created(task)
         if task.state != TaskState.EXECUTED:
             _register(task)

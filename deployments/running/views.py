@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import User
 from deployments import access
 from deployments.models import StepLog, Task
-from deployments.running import control, outline, owning, planwork, report
+from deployments.running import control, outline, owning, planwork, report, scheduling
 from deployments.states import StepState, TaskState
 from orchestrator.web import names, pages
 from vms.forms.templates import AccountChoice
@@ -187,8 +187,10 @@ def offered(actor: Actor, task: Task) -> set[str]:
         verbs.discard("force")
     if task.owner_id == actor.user_id:
         verbs.discard("take-over")
+    if not task.runs:
+        verbs.discard("rollback")
     if not access.may(actor, task.environment, access.DEPLOY):
-        verbs -= {"start", "rollback", *(() if task.runs else ("schedule",))}
+        verbs -= {"start", "rollback", *(() if task.runs else ("schedule", "continue"))}
     return verbs
 
 
@@ -291,7 +293,7 @@ def schedule(request: PageRequest, id: UUID) -> HttpResponse:
         request,
         "tasks/dialog.html",
         ScheduleForm(pages.posted(request)),
-        lambda values: control.schedule(request.actor, task, **values),
+        lambda values: scheduling.schedule(request.actor, task, **values),
         back=reverse("tasks:task", args=[id]),
         told="The task is scheduled.",
         task=task,

@@ -160,7 +160,7 @@ def test_the_policy_of_an_environment_is_kept_by_a_form(client, fleet):
     ):
         assert words in shown
     form = client.get(f"{page}policy/")
-    assert form.context["form"]["approvals_0_timeout_seconds"].value() == 3600
+    assert form.context["form"]["approvals_0_timeout_seconds"].value() == "1 h"
     assert 'value="1 h"' in form.content.decode()
     # What is wrong is told at its field, rows that are empty not counted.
     wrong = {

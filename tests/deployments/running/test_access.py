@@ -14,7 +14,7 @@ from accounts.actors import Actor
 from accounts.models import AuditEvent, Role
 from deployments import access, dictionaries, environments, granting
 from deployments.models import EnvironmentAccess, Step, Task
-from deployments.running import control, planwork
+from deployments.running import control, planwork, scheduling
 from events.models import Event
 from orchestrator.refusals import Forbidden, Invalid, NotFound, Refusal
 from tests.deployments.running.conftest import L, P, S, prepared, told
@@ -85,7 +85,7 @@ def test_each_level_allows_what_it_says_and_not_more(
     with pytest.raises(Forbidden, match="may deploy to it"):
         control.start(by_olga, task)  # the first start deploys
     with pytest.raises(Forbidden, match="may deploy to it"):
-        control.schedule(by_olga, task, at=timezone.now() + timezone.timedelta(days=1))
+        scheduling.schedule(by_olga, task, at=timezone.now() + timezone.timedelta(days=1))
     task = engine.run(task)
     control.start(by_olga, task)  # and going on does not
     engine.settle()
