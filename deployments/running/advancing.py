@@ -164,15 +164,18 @@ def _forget_tolerance(tree: Tree) -> None:
 
 
 def _tolerate(task: Task, tree: Tree) -> None:
-    """Let failed branches of parallel blocks be, as long as the policy allows so many."""
+    """Let failed branches of parallel blocks be, as long as the policy allows so many.
+
+    A VM whose branch failed, and then its health gate, has failed once.
+    """
     wanted = task.policy.get("on_failure", {}).get("tolerated", 0)
     if not wanted or task.intent:
         return
     parallels = [one for one in tree.nodes.values() if one.kind == Block.Kind.PARALLEL]
     branches = [child for one in parallels for child in one.children]
     failed = {node.pk: node for leaf in tree.failed() if (node := branch_of(leaf))}
-    tolerated = sum(node.tolerated for node in branches)
-    if len(failed) + tolerated > share_of(wanted, len(branches)):
+    without = {one.stands_for for one in branches if one.tolerated or one.pk in failed}
+    if len(without) > share_of(wanted, len({node.stands_for for node in branches})):
         return
     for node in failed.values():
         if node.state not in BlockState.running():
@@ -208,7 +211,7 @@ def _why_at_rest(task: Task, to: str, tree: Tree) -> str:
     if to == TaskState.STOPPED:
         step = steps.filter(state=StepState.PAUSED).first()
         return f"Step {step.number} “{step.text}”: {step.reason}" if step else task.reason
-    left = sum(node.tolerated for node in tree.nodes.values())
+    left = len({node.stands_for for node in tree.nodes.values() if node.tolerated})
     if not left:
         return ""
     return f"{left} failed {'branch is' if left == 1 else 'branches are'} tolerated."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from deployments.running.actions import books
 from deployments.running.advancing import advance, interrupt
 from deployments.running.building import build
 from deployments.running.moving import announce, locked, move_task, note
+from deployments.running.policy import whole_plan
 from deployments.states import StepState, TaskState
 from jobs.models import Job
 from jobs.queueing import enqueue, hurry, record_done, request_cancel
@@ -60,7 +62,7 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
             fingerprint=prepared.fingerprint,
             owner=actor.user,
         )
-        build(task, prepared.plan)
+        build(task, whole_plan(prepared))
         move_task(task, TaskState.PENDING, expect=[TaskState.REGISTERED])
         told(actor, task, "created", f"{task.get_kind_display()}, plan {task.fingerprint[:12]}")
     return task
@@ -257,11 +259,12 @@ def archive(actor: Actor, task: Task) -> Job:
         return told(actor, task, "archived")
 
 
-def roll_back(actor: Actor, task: Task) -> Job:
+def roll_back(actor: Actor, task: Task, *, by_policy: bool = False) -> Job:
     """Make the task that takes this one back, and finish this one.
 
     What this one did is registered first; only that is taken back. The new task is pending; the
-    job's result has its id as `task`. Raises `Forbidden`, `Conflict`.
+    job's result has its id as `task`. One that the policy asked for (`by_policy`) waits for no
+    approval: that was given with the policy. Raises `Forbidden`, `Conflict`.
     """
     rights.require_task(actor, task)
     rights.require_run(actor, task.environment)
@@ -278,6 +281,9 @@ def roll_back(actor: Actor, task: Task) -> Job:
         prepared = specs.prepare_rollback(
             actor=actor, prepared=task.planned, reached=passed, created=made
         )
+        if by_policy:
+            kept = {name: one for name, one in prepared.policy.items() if name != "approvals"}
+            prepared = replace(prepared, policy=kept)
         back = create(actor, prepared)
         Task.objects.filter(pk=back.pk).update(rollback_of=task)
         executed = task.state == TaskState.EXECUTED

@@ -97,7 +97,7 @@ def _roll_back(task: Task) -> dict[str, str]:
     try:
         with transaction.atomic():
             actor = control.starter_of(task)
-            made = control.roll_back(actor, task).result["task"]
+            made = control.roll_back(actor, task, by_policy=True).result["task"]
             control.start(actor, Task.objects.get(pk=made))
     except Refusal as refusal:
         note(task, "rollback", "orchestrator", f"Not rolled back: {refusal.message}")

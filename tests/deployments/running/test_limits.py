@@ -234,8 +234,8 @@ def test_a_gate_follows_each_batch_and_looks_at_the_vms_that_it_touched(engine: 
     task = engine.make(tree, policy={"gate": gate})
     rows = task.steps.filter(kind="check").select_related("block").order_by("number")
     assert [(one.block.path, one.text, one.action["container"]["vm"]) for one in rows] == [
-        ("0_1_1_2", "Check the health of vm-0", vms[0]),
-        ("0_1_1_2", "Check the health of vm-1", vms[1]),
+        ("0_1_1_2_1", "Check the health of vm-0", vms[0]),
+        ("0_1_1_2_2", "Check the health of vm-1", vms[1]),
         ("0_1_1_4", "Check the health of vm-2", vms[2]),
     ]
     assert rows[0].action["port"] == 80
