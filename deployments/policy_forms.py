@@ -255,7 +255,7 @@ def _gate() -> dict[str, forms.Field]:
 
 
 def _approval(row: int, roles: list[str]) -> dict[str, forms.Field]:
-    anybody = ("", "anybody who may control the task")
+    anybody = ("", "anybody who may act")
     return {
         f"approvals_{row}_name": forms.CharField(
             required=False, max_length=100, label="What is approved", help_text="Such as Go live."

@@ -55,12 +55,16 @@ def with_policy(
     made = plan
     if gate or between:
         made = _Batches(gate, between, names or {}).within(plan)
+    # What the gates were put into is serial already: its children stand beside the approvals.
+    whole = made.children if made is not plan and not made.made_by else (made,)
     around = [
         *(_approval(one) for one in approvals if one["at"] == "start"),
-        made,
+        *whole,
         *(_approval(one) for one in approvals if one["at"] == "end"),
     ]
-    return made if len(around) == 1 else Block(Kind.SERIAL, plan.label, children=tuple(around))
+    if len(around) == len(whole):
+        return made
+    return Block(Kind.SERIAL, plan.label, children=tuple(around))
 
 
 class _Batches:
