@@ -406,6 +406,8 @@ SPECTACULAR_SETTINGS = {
         "VMState": "vms.states.State",
         "TaskState": "deployments.states.TaskState",
         "TaskKind": "deployments.models.tasks.Task.Kind",
+        "EnvironmentLevel": "deployments.models.access.EnvironmentAccess.Level",
+        "GrantLevel": "vms.models.Grant.Level",
         "BlockState": "deployments.states.BlockState",
         "BlockKind": "deployments.models.tasks.Block.Kind",
         "StepState": "deployments.states.StepState",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEVELS = EnvironmentAccess.Level.choices
 
 
-class AccessOutput(Output):
+class EnvironmentAccessOutput(Output):
     """A line of an environment's list: an account or a role, and how far it may go."""
 
     id = serializers.UUIDField()
@@ -37,7 +37,7 @@ class AccessOutput(Output):
     created_at = serializers.DateTimeField()
 
 
-class AccessInput(Input):
+class EnvironmentAccessInput(Input):
     user = Text(max_length=150, required=False, help_text="Id or name; or else `role`.")
     role = Text(max_length=150, required=False, help_text="Id or name.")
     level = OneOf(LEVELS)
@@ -46,7 +46,7 @@ class AccessInput(Input):
 class AccessView(ApiView):
     tag = "environments"
     model = EnvironmentAccess
-    output: Any = AccessOutput
+    output: Any = EnvironmentAccessOutput
     lookup_url_kwarg = "line"
 
     @property
@@ -62,7 +62,7 @@ class AccessView(ApiView):
 
 
 class AccessList(AccessView, Lists, Posts):
-    input = AccessInput
+    input = EnvironmentAccessInput
     permission = "deployments.manage"
     docs = {
         "GET": "List who may act in an environment while it is restricted, and how far.",
