@@ -105,6 +105,7 @@ NOUNS = {
     "api:environment": "environment",
     "api:dictionary": "dictionary",
     "deployments:package": "package",
+    "deployments:new-version": "package",
     "deployments:export-package": "package",
     "deployments:delete-package": "package",
     "deployments:set-entry": "dictionary",

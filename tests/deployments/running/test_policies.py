@@ -8,7 +8,7 @@ import pytest
 
 from accounts.actors import Actor
 from accounts.models import Role
-from deployments import environments, packages
+from deployments import environments, granting, packages, specs
 from deployments.models import Block, Step, Task
 from deployments.running import actions, control, planwork
 from deployments.running.actions import Action, Run
@@ -19,6 +19,8 @@ from tests.deployments.conftest import Fleet, fleet, script, texts
 from tests.deployments.running.conftest import Engine
 
 if TYPE_CHECKING:
+    from django.test import Client
+
     from accounts.models import User
     from deployments.models import Package
 
@@ -259,6 +261,31 @@ def test_an_approver_that_nobody_is_is_warned_of(engine: Engine, fleet: Fleet) -
     )
     found = {one.code: one.text for one in fleet.prepare(wanted).warnings}
     assert found["no_approver"] == "There is no role Nobodies, which is to approve “Go”."
+
+
+def test_who_may_not_deploy_there_or_act_on_its_vms_is_told_in_the_preview(
+    engine: Engine, fleet: Fleet, olga: User, audrey: User, client: Client
+) -> None:
+    wanted = package(fleet, orchestrator="parallel-by-container")
+
+    def warned(user: User) -> dict[str, str]:
+        found = specs.prepare(actor=Actor(user), environment=engine.environment, package=wanted)
+        return {one.code: one.text for one in found.warnings}
+
+    assert not {"not_yours", "restricted"} & warned(olga).keys()
+    assert warned(audrey)["not_yours"].startswith("You may not act on db-1, web-1, web-2")
+    granting.restrict(fleet.alice, engine.environment)
+    assert warned(olga)["restricted"] == (
+        "Staging is restricted, and you are not on its list: this is for looking at, and somebody "
+        "else may start it."
+    )
+    client.force_login(olga)
+    chosen = {"environment": str(engine.environment.pk), "package": str(wanted.pk)}
+    page = client.get("/deployments/new/", chosen).content.decode()
+    assert "this is for looking at" in page
+    assert 'name="then"' not in page
+    granting.restrict(fleet.alice, engine.environment, restricted=False)
+    assert 'name="then"' in client.get("/deployments/new/", chosen).content.decode()
 
 
 def test_an_exclusive_environment_has_one_deployment_at_a_time(
