@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,17 @@ from accounts.actors import Actor
 from accounts.models import AuditEvent, Role
 from deployments import access, dictionaries, environments, granting
 from deployments.models import EnvironmentAccess, Step, Task
-from deployments.running import control, planwork, scheduling
+from deployments.running import admitting, control, planwork, rights, scheduling
 from events.models import Event
 from orchestrator.refusals import Forbidden, Invalid, NotFound, Refusal
 from tests.deployments.running.conftest import L, P, S, prepared, told
 from tests.support.product import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from accounts.models import User
+    from jobs.models import Job
     from tests.deployments.running.conftest import Engine
 
 pytestmark = pytest.mark.stores
@@ -300,24 +304,55 @@ def test_a_start_in_flight_is_waited_for_and_then_hit(engine: Engine, olga: User
     """The start takes the line of the list; who revokes it waits, and finds the task."""
     lines = restricted(engine, deploy=olga)
     task = make(engine, Actor(olga), told("1"))
-    outcome: dict[str, Any] = {}
+    jobs: list[Job] = []
+    with (
+        running_beside(
+            lambda: jobs.append(granting.revoke(engine.alice, lines["deploy"]))
+        ) as beside,
+        transaction.atomic(),
+    ):
+        control.start(Actor(olga), task)
+        beside.start()
+        until(_somebody_waits, 30, "the revocation waits for the start")
+        assert not jobs
+    assert jobs[0].result["hit"] == [task.subject]
+    with pytest.raises(Forbidden):
+        control.start(Actor(olga), task)
 
-    def revoke() -> None:
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_a_step_that_is_being_let_in_is_waited_for(engine: Engine, olga: User) -> None:
+    """Whoever lets it in has looked at the list behind the gate, and has not committed yet."""
+    lines = restricted(engine, deploy=olga)
+    task = make(engine, Actor(olga), told("1", "slow"), told("2"))
+    control.start(Actor(olga), task)
+    with running_beside(lambda: granting.revoke(engine.alice, lines["deploy"])) as beside:
+        with transaction.atomic():
+            admitting.hold_gate()
+            assert rights.why_held(engine.reread(task)) == ""
+            beside.start()
+            until(_somebody_waits, 30, "the revocation waits for the gate")
+            assert EnvironmentAccess.objects.filter(user=olga).exists()
+    assert "no longer control" in rights.why_held(engine.reread(task))
+    engine.settle()
+    assert (engine.state(task), engine.steps(task)["1"]) == ("stopped", "pending")
+
+
+@contextmanager
+def running_beside(function: Callable[[], Any]) -> Iterator[Thread]:
+    """Give a thread that runs `function`, and wait for its end."""
+
+    def run() -> None:
         try:
-            outcome["job"] = granting.revoke(engine.alice, lines["deploy"])
+            function()
         finally:
             connection.close()
 
-    thread = Thread(target=revoke)
-    with transaction.atomic():
-        control.start(Actor(olga), task)
-        thread.start()
-        until(_somebody_waits, 30, "the revocation waits for the start")
-        assert "job" not in outcome
+    thread = Thread(target=run)
+    yield thread
     thread.join(30)
-    assert outcome["job"].result["hit"] == [task.subject]
-    with pytest.raises(Forbidden):
-        control.start(Actor(olga), task)
+    assert not thread.is_alive()
 
 
 def _somebody_waits() -> bool:
