@@ -57,6 +57,10 @@ def restricted(engine: Engine, **levels: User | Role) -> dict[str, EnvironmentAc
     }
 
 
+def give_back(engine: Engine, user: User) -> EnvironmentAccess:
+    return granting.give(engine.alice, environment=engine.environment, user=user, level="deploy")
+
+
 def make(engine: Engine, actor: Actor, *steps: Any) -> Task:
     return control.create(actor, prepared(engine.environment, L("a", *steps)))
 
@@ -231,6 +235,15 @@ def test_a_step_that_was_let_in_but_has_not_begun_pauses_and_books_are_kept(
     engine.settle()
     assert engine.state(task) == "executed"
 
+    again = give_back(engine, olga)
+    tries = make(engine, Actor(olga), told("r", "retry"))
+    control.start(Actor(olga), tries)
+    engine.settle()
+    assert engine.step(tries, "r").reason == "Not yet."
+    granting.revoke(engine.alice, again)
+    engine.pass_time()  # another try of the step is one that begins
+    assert (engine.steps(tries), engine.state(tries)) == ({"r": "paused"}, "stopped")
+
     last = make(engine, engine.alice, told("2", "slow"))
     control.start(engine.alice, last)
     engine.settle()
@@ -327,13 +340,15 @@ def test_a_step_that_is_being_let_in_is_waited_for(engine: Engine, olga: User) -
     lines = restricted(engine, deploy=olga)
     task = make(engine, Actor(olga), told("1", "slow"), told("2"))
     control.start(Actor(olga), task)
-    with running_beside(lambda: granting.revoke(engine.alice, lines["deploy"])) as beside:
-        with transaction.atomic():
-            admitting.hold_gate()
-            assert rights.why_held(engine.reread(task)) == ""
-            beside.start()
-            until(_somebody_waits, 30, "the revocation waits for the gate")
-            assert EnvironmentAccess.objects.filter(user=olga).exists()
+    with (
+        running_beside(lambda: granting.revoke(engine.alice, lines["deploy"])) as beside,
+        transaction.atomic(),
+    ):
+        admitting.hold_gate()
+        assert rights.why_held(engine.reread(task)) == ""
+        beside.start()
+        until(_somebody_waits, 30, "the revocation waits for the gate")
+        assert EnvironmentAccess.objects.filter(user=olga).exists()
     assert "no longer control" in rights.why_held(engine.reread(task))
     engine.settle()
     assert (engine.state(task), engine.steps(task)["1"]) == ("stopped", "pending")
