@@ -126,7 +126,8 @@ package = packages.create_package(admin, {"application": "Tested", "version": "1
 prepared = specs.prepare(actor=admin, environment=environment, package=package)
 made = {"environment": [str(environment.pk)], "package": [str(package.pk)]}
 verbs = ["start", "continue", "schedule", "stop", "abort", "cancel", "archive", "rollback", "skip",
-    "unskip", "pause", "approve", "take-over", "assign", "blocks.path", "steps.path", "steps.log.path", ""]
+    "unskip", "pause", "approve", "take-over", "assign", "blocks.path", "steps.path",
+    "steps.log.path", ""]
 for verb in verbs:
     task = control.create(admin, prepared)
     path = {"blocks.path": "0_1_1", "steps.path": "0_1_1_1_1", "steps.log.path": "0_1_1_1_1"}
