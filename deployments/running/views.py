@@ -16,6 +16,8 @@ from accounts.models import User
 from deployments import access
 from deployments.models import StepLog, Task
 from deployments.running import control, outline, owning, planwork, report, scheduling
+from deployments.running.actions.people import is_late
+from deployments.running.policy import APPROVAL
 from deployments.states import StepState, TaskState
 from orchestrator.web import names, pages
 from vms.forms.templates import AccountChoice
@@ -201,14 +203,15 @@ def step_offered(actor: Actor, task: Task, step: Step | None) -> set[str]:
     if not access.may(actor, task.environment, access.CONTROL):
         return set()
     found = set()
+    approves = step.kind == APPROVAL and planwork.may_approve(actor, step)
     if actor.can("deployments.skip"):
-        if step.state in StepState.skippable():
+        if step.state in StepState.skippable() and (approves or step.kind != APPROVAL):
             found.add("skip")
         if step.state == StepState.SKIP:
             found.add("unskip")
     if step.state in (StepState.PENDING, StepState.SKIP):
         found.add("pause")
-    if step.kind == "approval" and step.state == StepState.PAUSED:
+    if approves and step.state == StepState.PAUSED and not is_late(step):
         found.add("approve")
     return found
 

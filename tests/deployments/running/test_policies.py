@@ -236,7 +236,9 @@ def test_a_rollback_by_policy_waits_for_no_approval_and_one_by_a_person_does(
     assert "Wait for approval: Go" in states(by_hand)
 
 
-def test_skipping_is_no_way_around_an_approver(engine: Engine, fleet: Fleet, olga: User) -> None:
+def test_skipping_is_no_way_around_an_approver(
+    engine: Engine, fleet: Fleet, olga: User, client: Client
+) -> None:
     role = Role.objects.get(group__name="Operator")
     wanted = package(
         fleet,
@@ -251,6 +253,17 @@ def test_skipping_is_no_way_around_an_approver(engine: Engine, fleet: Fleet, olg
             planwork.skip(Actor(olga), task, paths=[path])
     assert engine.step(task, "Wait for approval: Go").state == "paused"
     planwork.skip(Actor(olga), task, paths=[engine.step(task, "Execute x on db-1").path])
+
+    def offered() -> set[str]:
+        page = client.get(f"/tasks/{task.pk}/", {"step": go.path}).content.decode()
+        return {verb for verb in ("skip", "approve") if f"/steps/{go.path}/{verb}/" in page}
+
+    client.force_login(olga)
+    assert offered() == set()
+    olga.groups.add(Role.objects.get(group__name="Auditor").group)
+    assert offered() == {"skip", "approve"}
+    Step.objects.filter(pk=go.pk).update(result={"until": "2020-01-01T00:00:00+00:00"})
+    assert offered() == {"skip"}  # too late: continuing asks anew
 
 
 def test_an_approver_that_nobody_is_is_warned_of(engine: Engine, fleet: Fleet) -> None:
