@@ -48,7 +48,15 @@ PERMISSIONS = {
             "deployments",
         ),
         Permission("deployments.skip", "Skip steps of deployments", "deployments"),
+        Permission(
+            "deployments.assign", "Take deployments over, and assign them to others", "deployments"
+        ),
         Permission("deployments.force", "Cancel deployments by force", "deployments"),
+        Permission(
+            "deployments.everywhere",
+            "Act in restricted environments without being on their lists",
+            "deployments",
+        ),
         Permission("jobs.view_all", "See everybody's jobs"),
         Permission("accounts.view", "See users, service accounts, roles and their tokens"),
         Permission("accounts.manage", "Manage users, service accounts, roles, tokens", "admin"),

@@ -25,6 +25,7 @@ SHIPPED_ROLES: dict[str, frozenset[str]] = {
             "deployments.manage",
             "deployments.run",
             "deployments.skip",
+            "deployments.assign",
             "jobs.view_all",
             "webhooks.use",
         }

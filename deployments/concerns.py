@@ -10,9 +10,11 @@ from uuid import UUID
 
 from django.conf import settings
 
-from deployments import packages
+from accounts.models import Role
+from deployments import access, packages
 from deployments.building import change_of, container_of
 from deployments.deltas import Comparison, Wanted
+from deployments.models import Environment
 from deployments.planning import Block, Operation, plan, registry
 from deployments.planning.model import Kind
 from deployments.prepared import DeltaView, Prepared, Warning
@@ -64,6 +66,8 @@ def of_plan(prepared: Prepared, sites: Mapping[str, Site], actor: Actor) -> tupl
     """Return what is odd about the plan and about where it runs."""
     changed = [one for one in prepared.deltas if one.operation is not Operation.NOOP]
     found = [
+        *_access(prepared, actor),
+        *_approvers(prepared),
         *_undoing(changed),
         *_replacing(changed, sites),
         *_places(changed, sites, actor),
@@ -78,6 +82,24 @@ def of_plan(prepared: Prepared, sites: Mapping[str, Site], actor: Actor) -> tupl
     found += _width(prepared, sites)
     found += _without_effect(prepared)
     return tuple(found)
+
+
+def _access(prepared: Prepared, actor: Actor) -> Iterator[Warning]:
+    environment = Environment.objects.filter(pk=prepared.environment_id).first()
+    if actor.can("deployments.run") and not access.may(actor, environment, access.DEPLOY):
+        text = f"{prepared.environment} is restricted, and you are not on its list: this is for"
+        yield Warning("restricted", f"{text} looking at, and somebody else may start it.")
+
+
+def _approvers(prepared: Prepared) -> Iterator[Warning]:
+    asked = [one for one in prepared.policy.get("approvals", []) if one.get("role")]
+    if not asked:
+        return
+    known = {name.lower() for name in Role.objects.values_list("group__name", flat=True)}
+    for one in asked:
+        if one["role"].lower() not in known:
+            text = f"There is no role {one['role']}, which is to approve “{one['name']}”."
+            yield Warning("no_approver", text)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from django.db.models import F
 
 from accounts.audit import audit, changed
 from accounts.users import from_validation
+from deployments import access
 from deployments.documents import SECRET_REFERENCE
 from deployments.models import Application, Dictionary, DictionaryEntry
 from deployments.schemas import LONGEST_TEXT, PLACEHOLDER
@@ -49,12 +50,14 @@ def create_dictionary(actor: Actor, *, name: str, **fields: Any) -> Dictionary:
 def update_dictionary(actor: Actor, dictionary: Dictionary, **fields: Any) -> Dictionary:
     """Change name, description, `applications`, `containers`; set `entries` and `secrets`.
 
-    Both are key → value, and None removes a key. A secret value is never shown again. Raises
-    `Invalid`.
+    Both are key → value, and None removes a key. A secret value is never shown again. Needs the
+    right to change each environment that uses it. Raises `Forbidden`, `Invalid`.
     """
     actor.require("deployments.manage")
     with transaction.atomic():
         actor.take()
+        for use in dictionary.used_by.select_related("environment").order_by("environment"):
+            access.take_change(actor, use.environment)
         dictionary = Dictionary.objects.select_for_update().get(pk=dictionary.pk)
         before = {name: getattr(dictionary, name) for name in SETTINGS}
         _change(dictionary, fields)

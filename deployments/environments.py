@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.audit import audit, changed
 from accounts.users import from_validation
-from deployments import policies
+from deployments import access, policies
 from deployments.documents import refuse
 from deployments.models import Dictionary, Environment, EnvironmentDictionary, Member
 from deployments.planning import Container
@@ -37,13 +37,23 @@ PLACES = ("group", "sub_group", "sub_sub_group")
 LARGEST_GROUP = 2**31 - 1
 
 
-def create_environment(actor: Actor, *, name: str, **fields: Any) -> Environment:
-    """Make an environment; `fields` as `update_environment` takes them. Raises `Invalid`."""
+def create_environment(
+    actor: Actor, *, name: str, restricted: bool = False, **fields: Any
+) -> Environment:
+    """Make an environment; `fields` as `update_environment` takes them. Raises `Invalid`.
+
+    A `restricted` one has whoever makes it on its list, to administer it.
+    """
     actor.require("deployments.manage")
     with transaction.atomic():
         actor.take()
-        environment = Environment(name=name)
+        actor.require("deployments.manage")
+        environment = Environment(name=name, restricted=restricted)
         _change(environment, fields)
+        if restricted:
+            environment.access.create(
+                user=actor.user, level=access.ADMINISTER, created_by=actor.user
+            )
         told = {"after": _settings_of(environment), "members": environment.members.count()}
         audit(actor, "environment.created", environment.subject, environment.name, data=told)
         announce(environment)
@@ -54,12 +64,13 @@ def update_environment(actor: Actor, environment: Environment, **fields: Any) ->
     """Change name, description, policy, balancers; `dictionaries` (in order) and `members`.
 
     `members` replaces all: each has `vm`, `host`, or `noun` and `tag`, and perhaps numbers of
-    groups, `labels`, `tags`, `balancer`. Raises `Invalid`.
+    groups, `labels`, `tags`, `balancer`. Raises `Forbidden`, `Invalid`.
     """
-    actor.require("deployments.manage")
+    access.require_change(actor, environment)
     with transaction.atomic():
         actor.take()
-        environment = Environment.objects.select_for_update().get(pk=environment.pk)
+        environment = _locked(environment)
+        access.take_change(actor, environment)
         before = _settings_of(environment)
         _change(environment, fields)
         told = changed(before, _settings_of(environment)) | {"fields": sorted(fields)}
@@ -72,7 +83,7 @@ def _settings_of(environment: Environment) -> dict[str, Any]:
     """Return what the trail tells of it as it is."""
     names = environment.uses.order_by("position")
     return {
-        **{name: getattr(environment, name) for name in SETTINGS},
+        **{name: getattr(environment, name) for name in (*SETTINGS, "restricted")},
         "dictionaries": list(names.values_list("dictionary__name", flat=True)),
     }
 
@@ -82,7 +93,7 @@ def _change(environment: Environment, fields: Mapping[str, Any]) -> None:
         if field in fields:
             setattr(environment, field, fields[field])
     environment.name = environment.name.strip()
-    refuse(problems(policies.ENVIRONMENT, environment.policy, ("policy",)))
+    refuse(policies.environment_problems(environment.policy, ("policy",)))
     if not isinstance(environment.balancers, Mapping):
         raise Invalid.field("balancers", "Give balancers by their names.")
     for name, balancer in environment.balancers.items():
@@ -109,9 +120,10 @@ def _change(environment: Environment, fields: Mapping[str, Any]) -> None:
 
 def add_member(actor: Actor, environment: Environment, **values: Any) -> Member:
     """Add a VM, a host, or all that have a tag. Raises `Invalid`, `Conflict` when it is there."""
-    actor.require("deployments.manage")
+    access.require_change(actor, environment)
     with transaction.atomic():
         actor.take()
+        access.take_change(actor, environment)
         member = _add(environment, values)
         told = {"member": str(member)}
         audit(actor, "environment.member_added", environment.subject, environment.name, data=told)
@@ -165,10 +177,11 @@ def _tags(tags: Sequence[str]) -> list[str]:
 
 def remove_member(actor: Actor, member: Member) -> None:
     """Take a member out. What is deployed on it stays, and goes with the next deployment."""
-    actor.require("deployments.manage")
     environment = member.environment
+    access.require_change(actor, environment)
     with transaction.atomic():
         actor.take()
+        access.take_change(actor, environment)
         told = {"member": str(member)}
         audit(actor, "environment.member_removed", environment.subject, environment.name, data=told)
         member.delete()
@@ -176,10 +189,12 @@ def remove_member(actor: Actor, member: Member) -> None:
 
 
 def delete_environment(actor: Actor, environment: Environment) -> None:
-    """Delete an environment on which nothing is deployed. Raises `Conflict`."""
-    actor.require("deployments.manage")
+    """Delete an environment on which nothing is deployed. Raises `Forbidden`, `Conflict`."""
+    access.require_change(actor, environment)
     with transaction.atomic():
         actor.take()
+        environment = _locked(environment)
+        access.take_change(actor, environment)
         there = environment.deployed_applications.select_related("package__application").first()
         if there:
             raise Conflict(f"{there.package} is deployed on {environment}; undeploy it first.")
@@ -192,6 +207,14 @@ def delete_environment(actor: Actor, environment: Environment) -> None:
             raise Conflict(
                 f"{environment} has a history of deployments, which keeps it."
             ) from error
+
+
+def _locked(environment: Environment) -> Environment:
+    """Return the environment, its row held: taking it shared first, two would wait for another."""
+    found = Environment.objects.select_for_update().filter(pk=environment.pk).first()
+    if found is None:
+        raise NotFound("This environment is not there any more.")
+    return found
 
 
 def announce(environment: Environment) -> None:

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
-from deployments.models import Application, Dictionary, Member
+from accounts.models import Role, User
+from deployments.models import Application, Dictionary, EnvironmentAccess, Member
 from hosts.forms import TagsField
 from hosts.models import Host
+from vms.forms.durations import DurationField
+from vms.forms.templates import AccountChoice, offer_subjects
 from vms.models import VirtualMachine
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
 
-SIBLINGS = [("", "as the package says"), ("finish", "finish"), ("stop", "stop"), ("abort", "abort")]
-THEN = [("", "as the package says"), ("hold", "wait for a person"), ("stop", "stop")]
+SCRIPT = forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"})
 
 
 class ImportForm(forms.Form):
@@ -62,14 +64,6 @@ class EnvironmentForm(forms.Form):
         required=False,
         help_text="Names in order, separated by commas. The first that has a key wins.",
     )
-    max_unavailable = forms.CharField(
-        required=False,
-        max_length=10,
-        label="At once",
-        help_text="Members that may change at once, in all tasks: a count, or a share as 25%.",
-    )
-    siblings = forms.ChoiceField(choices=SIBLINGS, required=False, label="Other branches")
-    then = forms.ChoiceField(choices=[*THEN, ("rollback", "roll back")], required=False)
 
     def clean_dictionaries(self) -> list[Dictionary]:
         found = []
@@ -82,23 +76,62 @@ class EnvironmentForm(forms.Form):
             found.append(one)
         return found
 
-    def values(self, policy: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of the domain function; `policy` is what there was."""
-        given = self.cleaned_data
-        limit = given["max_unavailable"].strip()
-        failing = {**policy.get("on_failure", {})}
-        for name in ("siblings", "then"):
-            failing.pop(name, None)
-            if given[name]:
-                failing[name] = given[name]
-        changed = {**policy, "on_failure": failing}
-        changed["max_unavailable"] = int(limit) if limit.isdigit() else limit
-        return {
-            "name": given["name"],
-            "description": given["description"],
-            "dictionaries": given["dictionaries"],
-            "policy": {name: one for name, one in changed.items() if one not in ("", {})},
-        }
+
+class BalancerForm(forms.Form):
+    """A load balancer: by which scripts, on which VM, members are taken out and put back."""
+
+    name = forms.CharField(max_length=100, help_text="Members name it as their load balancer.")
+    vm = forms.ModelChoiceField(
+        VirtualMachine.objects.none(),
+        empty_label="–",
+        label="VM",
+        help_text="On which the scripts run, such as the balancer itself.",
+    )
+    disable = forms.CharField(
+        label="Take a member out",
+        widget=SCRIPT,
+        help_text="Commands for /bin/sh; {{member}} stands for the member’s name.",
+    )
+    enable = forms.CharField(
+        label="Put it back", widget=SCRIPT, help_text="As above. Run when the member is done."
+    )
+    timeout_seconds = DurationField(required=False, label="Time limit", help_text="Empty: 5 min.")
+
+    def __init__(self, *arguments: Any, actor: Actor, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        vms = VirtualMachine.objects.visible_to(actor).open().order_by("name")
+        self.fields["vm"].queryset = vms  # type: ignore[attr-defined]
+
+    def values(self) -> dict[str, Any]:
+        """Return the balancer as the environment keeps it."""
+        given = {name: value for name, value in self.cleaned_data.items() if value is not None}
+        return {**given, "vm": str(given["vm"].pk)}
+
+
+class AccessForm(forms.Form):
+    """Who may act in a restricted environment, and how far."""
+
+    user = AccountChoice(queryset=User.objects.none(), required=False, empty_label="–")
+    role = forms.ModelChoiceField(
+        queryset=Role.objects.none(), required=False, empty_label="–", label="or role"
+    )
+    level = forms.ChoiceField(
+        label="May",
+        initial=EnvironmentAccess.Level.DEPLOY,
+        choices=[
+            ("control", "Control tasks: stop, continue, skip, approve, cancel"),
+            ("deploy", "Deploy: that, and plan, start and roll back"),
+            ("administer", "Administer: that, and change the environment and this list"),
+        ],
+    )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        offer_subjects(self)
+
+
+class Sure(forms.Form):
+    """A question that is answered by its button."""
 
 
 class MemberForm(forms.Form):
@@ -119,7 +152,12 @@ class MemberForm(forms.Form):
     sub_sub_group = forms.IntegerField(required=False, label="Sub-sub-group")
     tags = TagsField(help_text="For mapping, besides those of the VM or host.")
     labels = LabelsField(required=False, help_text="Such as site=a, rack=7.")
-    balancer = forms.CharField(required=False, max_length=100, label="Load balancer")
+    balancer = forms.CharField(
+        required=False,
+        max_length=100,
+        label="Load balancer",
+        help_text="Its name. Without scripts for it here, a person is asked to act.",
+    )
 
     def __init__(self, *arguments: Any, actor: Actor, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -198,6 +198,17 @@ def _deployable(
     )
 
 
+def copy_package(
+    actor: Actor, package: Package, *, version: str, policy: Mapping[str, Any]
+) -> Package:
+    """Make another version that holds the same and is rolled out by another policy.
+
+    A version never changes, so a new policy is a new version. Raises as `create_package`.
+    """
+    document = {**document_of(package), "version": version, "policy": dict(policy)}
+    return create_package(actor, document)
+
+
 def document_of(package: Package, *, files: bool = False) -> dict[str, Any]:
     """Return the document that makes this package again; with `files` as its zip has it."""
     found: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """What a version says about every run of it, and an environment about every run on it.
 
-A version's policy: `gate` (a check after each batch), `on_failure`, `approvals`. An environment's:
-`max_unavailable`, `exclusive`, `on_failure`. Stored as JSON; the engine reads what `merged` gives.
+A version's policy: `gate` (a check after each batch), `on_failure`, `approvals`. An environment's
+has these, too, and `max_unavailable`, `exclusive`. Stored as JSON; the engine reads what `merged`
+gives.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deployments.schemas import Field, Path, Problem, problems
+from deployments.schemas import Field, Path, Problem, Schema, problems
 
 PROBES = ("port", "http", "script", "agent")
 CHECK: dict[str, Field] = {
@@ -44,7 +45,7 @@ PACKAGE: dict[str, Field] = {
 ENVIRONMENT: dict[str, Field] = {
     "max_unavailable": Field("share", "Members being changed at once", least=1, placeholders=False),
     "exclusive": Field("flag", "One deployment at a time"),
-    "on_failure": Field("map", "When steps fail", inner=ON_FAILURE),
+    **PACKAGE,
 }
 DEFAULTS = {"on_failure": {"tolerated": 0, "siblings": "finish", "then": "hold"}}
 
@@ -62,20 +63,34 @@ def check_problems(data: Any, at: Path = ()) -> list[Problem]:
 
 def package_problems(data: Any, at: Path = ()) -> list[Problem]:
     """Return what is wrong with a version's policy."""
-    found = problems(PACKAGE, data, at)
+    return _problems(PACKAGE, data, at)
+
+
+def environment_problems(data: Any, at: Path = ()) -> list[Problem]:
+    """Return what is wrong with an environment's policy."""
+    return _problems(ENVIRONMENT, data, at)
+
+
+def _problems(schema: Schema, data: Any, at: Path) -> list[Problem]:
+    found = problems(schema, data, at)
     if not found and data.get("gate"):
         found = check_problems(data["gate"], (*at, "gate"))
     return found
 
 
 def merged(package: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the policy of a run: the environment's, where the version's says nothing else."""
+    """Return the policy of a run: the environment's, where the version's says nothing else.
+
+    Approvals of both are asked for, the environment's first.
+    """
     failing = {
         **DEFAULTS["on_failure"],
         **environment.get("on_failure", {}),
         **package.get("on_failure", {}),
     }
     found = {**environment, **package, "on_failure": failing}
+    if approvals := [*environment.get("approvals", []), *package.get("approvals", [])]:
+        found["approvals"] = approvals
     if found.get("gate"):
         defaults = {name: one.default for name, one in CHECK.items() if one.default is not None}
         found["gate"] = {**defaults, **found["gate"]}

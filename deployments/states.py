@@ -85,7 +85,8 @@ TASK_MOVES: dict[str, frozenset[TaskState]] = {
     T.REGISTERED: frozenset({T.PENDING}),
     # Cancelling a pending task removes it, so it has no way to cancelled.
     T.PENDING: frozenset({T.QUEUED, T.SCHEDULED}),
-    T.SCHEDULED: frozenset({T.QUEUED, T.SCHEDULED, T.CANCELLED}),
+    # Failed: what refused its start did so for too long.
+    T.SCHEDULED: frozenset({T.QUEUED, T.SCHEDULED, T.CANCELLED, T.FAILED}),
     # A task that waits for its turn may be taken back; by force, it may be cancelled.
     T.QUEUED: frozenset({T.EXECUTING, T.STOPPED, T.CANCELLED}),
     T.EXECUTING: frozenset(

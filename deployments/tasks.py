@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from deployments.running import control
+from deployments.running import scheduling
 
 
 @shared_task
 def start_scheduled() -> None:
-    control.start_due()
+    scheduling.start_due()

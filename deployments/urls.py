@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from deployments.views import environments, packages, wizard
+from deployments.views import access, environments, packages, policies, wizard
 
 app_name = "deployments"
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("packages/", packages.package_list, name="packages"),
     path("packages/import/", packages.import_package, name="import"),
     path("packages/<uuid:id>/", packages.package_page, name="package"),
+    path("packages/<uuid:id>/new-version/", packages.new_version, name="new-version"),
     path("packages/<uuid:id>/export/", packages.export, name="export-package"),
     path("packages/<uuid:id>/delete/", packages.delete, name="delete-package"),
     path("environments/", environments.environment_list, name="environments"),
@@ -25,6 +26,15 @@ urlpatterns = [
         environments.remove_member,
         name="remove-member",
     ),
+    path("environments/<uuid:id>/policy/", policies.environment_policy, name="policy"),
+    path("environments/<uuid:id>/balancers/set/", policies.set_balancer, name="set-balancer"),
+    path(
+        "environments/<uuid:id>/balancers/remove/", policies.remove_balancer, name="remove-balancer"
+    ),
+    path("environments/<uuid:id>/restrict/", access.restrict, name="restrict"),
+    path("environments/<uuid:id>/open/", access.lift, name="open"),
+    path("environments/<uuid:id>/access/new/", access.give, name="give-access"),
+    path("environments/<uuid:id>/access/<uuid:line>/revoke/", access.revoke, name="revoke-access"),
     path("dictionaries/", environments.dictionary_list, name="dictionaries"),
     path("dictionaries/new/", environments.new_dictionary, name="new-dictionary"),
     path("dictionaries/<uuid:id>/", environments.dictionary_page, name="dictionary"),

@@ -159,6 +159,7 @@ try:
     # Deployments: tasks that run at once, and steps of all of them.
     DEPLOYMENT_MAX_TASKS: int = env.positive("DEPLOYMENT_MAX_TASKS", 100)
     DEPLOYMENT_MAX_STEPS: int = env.positive("DEPLOYMENT_MAX_STEPS", 32)
+    DEPLOYMENT_LATE_SECONDS: float = env.seconds("DEPLOYMENT_LATE_SECONDS", 3600)
     DEPLOYMENT_STEP_SECONDS: float = env.seconds("DEPLOYMENT_STEP_SECONDS", 21_600)
     DEPLOYMENT_MAINTENANCE: bool = env.bool("DEPLOYMENT_MAINTENANCE", False)  # none may start
     DEPLOYMENT_RETENTION_DAYS: int = env.positive("DEPLOYMENT_RETENTION_DAYS", 365)
@@ -413,6 +414,8 @@ SPECTACULAR_SETTINGS = {
         "VMState": "vms.states.State",
         "TaskState": "deployments.states.TaskState",
         "TaskKind": "deployments.models.tasks.Task.Kind",
+        "EnvironmentLevel": "deployments.models.access.EnvironmentAccess.Level",
+        "GrantLevel": "vms.models.Grant.Level",
         "BlockState": "deployments.states.BlockState",
         "BlockKind": "deployments.models.tasks.Block.Kind",
         "StepState": "deployments.states.StepState",

@@ -20,7 +20,7 @@ from deployments.models import (
 )
 from hosts.models import Host
 from orchestrator.api.references import resolve
-from orchestrator.api.serializers import Input, OneOf, Output, ReferenceOutput, Text, Texts
+from orchestrator.api.serializers import Flag, Input, OneOf, Output, ReferenceOutput, Text, Texts
 from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
 from vms.models import VirtualMachine
 
@@ -53,7 +53,8 @@ class EnvironmentOutput(Output):
     id = serializers.UUIDField()
     name = serializers.CharField()
     description = serializers.CharField()
-    policy = Keys(help_text="`max_unavailable`, `on_failure`.")
+    restricted = serializers.BooleanField(help_text="Only those on its list act in it.")
+    policy = Keys(help_text="`max_unavailable`, `exclusive`, `on_failure`.")
     balancers = Keys()
     dictionaries = serializers.SerializerMethodField(help_text="In order: the first wins.")
     members = MemberOutput(many=True)
@@ -89,6 +90,7 @@ class EnvironmentChanges(Input):
 
 class EnvironmentInput(EnvironmentChanges):
     name = Text(max_length=100)
+    restricted = Flag(required=False, help_text="Only those on its list act in it: you, at first.")
 
 
 class EnvironmentFilter(django_filters.FilterSet):

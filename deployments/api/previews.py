@@ -12,6 +12,7 @@ from deployments import dictionaries, specs
 from deployments.api.packages import Keys
 from deployments.models import Application, Environment, Package
 from deployments.planning import Operation
+from deployments.running.policy import whole_plan
 from deployments.specs import DEPLOY, UNDEPLOY
 from orchestrator.api.references import as_id, resolve
 from orchestrator.api.serializers import Input, OneOf, Output, Text
@@ -140,7 +141,8 @@ class PreviewOutput(Output):
     )
     deltas = DeltaOutput(many=True)
     plan = serializers.SerializerMethodField(
-        help_text="The tree: kind, label, made_by, key, children, steps; null: nothing to run."
+        help_text="The tree, with gates and approvals: kind, label, made_by, key, children, "
+        "steps; null: nothing to run."
     )
     policy = Keys()
     warnings = WarningOutput(many=True)
@@ -148,7 +150,8 @@ class PreviewOutput(Output):
 
     @extend_schema_field(Keys(allow_null=True))
     def get_plan(self, prepared: Prepared) -> Any:
-        return dictionaries.masked(specs.tree_of(prepared.plan)) if prepared.plan else None
+        plan = whole_plan(prepared)
+        return dictionaries.masked(specs.tree_of(plan)) if plan else None
 
 
 class Preview(ApiView):

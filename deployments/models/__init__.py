@@ -1,5 +1,6 @@
 """Packages, environments, what is deployed where, and tasks."""
 
+from deployments.models.access import EnvironmentAccess as EnvironmentAccess
 from deployments.models.deployed import Deployed as Deployed
 from deployments.models.deployed import DeployedApplication as DeployedApplication
 from deployments.models.environments import Dictionary as Dictionary

@@ -33,6 +33,8 @@ class Environment(BaseModel):
     )  # max_unavailable, on_failure: `deployments.policies`
     # Name of a load balancer → the VM on which its scripts take members out and put them back.
     balancers = models.JSONField(default=dict, blank=True)
+    # Only those on its list act in it (`EnvironmentAccess`); else whoever has a role that may.
+    restricted = models.BooleanField(default=False)
 
     objects = EnvironmentQuerySet.as_manager()
 

@@ -89,7 +89,8 @@ class Task(BaseModel):
         "accounts.ApiToken", on_delete=models.SET_NULL, null=True, related_name="+"
     )
     address = models.CharField(max_length=60, blank=True)
-    scheduled_for = models.DateTimeField(null=True)
+    scheduled_for = models.DateTimeField(null=True)  # when its start is tried, the next time
+    due_at = models.DateTimeField(null=True)  # for which time it was scheduled
     job = models.ForeignKey("jobs.Job", on_delete=models.SET_NULL, null=True, related_name="+")
     runs = models.PositiveIntegerField(default=0)  # how often it was started or continued
     queued_at = models.DateTimeField(null=True)

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from accounts.actors import Actor
 from deployments.models import Environment
 from deployments.models.tasks import Block, Step, StepLog, Task, TaskLock
+from deployments.running import rights
 from deployments.running.moving import move
 from deployments.running.policy import share_of
 from deployments.states import StepState, TaskState
@@ -101,16 +102,22 @@ def _named(subject: str) -> str:
 # Steps -------------------------------------------------------------------------------------------
 
 
-def admit(task: Task) -> None:
-    """Let the task's reached steps run, as far as limits and locks allow; else say why not."""
+def admit(task: Task) -> str:
+    """Let the task's reached steps run, as far as limits and locks allow; else say why not.
+
+    Returns why none of them may begin any more, whatever becomes free: the caller holds the task.
+    What registers the changes that were made is no further change, and always may.
+    """
     waiting = Step.objects.filter(task=task, state=StepState.QUEUED)
     if not waiting.exists():
-        return
+        return ""
     hold_gate()
+    if waiting.exclude(block__always=True).exists() and (why := rights.why_held(task)):
+        return why
     free = _free_places(task)
     if free < 1:
         waiting.filter(reason="").update(reason=NO_PLACE)
-        return
+        return ""
     unavailable = Unavailable(task)
     for step in waiting.select_related("block").order_by("number")[:LOOKED_AT]:
         why = NO_PLACE if free < 1 else unavailable.why_not(step)
@@ -122,6 +129,7 @@ def admit(task: Task) -> None:
         _run(task, step)
         unavailable.note(step)
         free -= 1
+    return ""
 
 
 def _free_places(task: Task) -> int:

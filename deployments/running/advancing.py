@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.db.models.functions import Now
 
+from accounts.actors import SYSTEM
+from accounts.audit import audit
 from deployments.models.tasks import Block, Step, Task, TaskLock
 from deployments.running import admitting
 from deployments.running.moving import announce, move, move_task, note
@@ -55,9 +57,26 @@ def advance(task: Task, leaves: Iterable[UUID] = (), *, resume: bool = False) ->
     resting = [node.pk for node in tree.nodes.values() if node.state not in BlockState.running()]
     if TaskLock.objects.filter(task=task, block__in=resting).delete()[0]:
         admitting.wake_others(task)
-    if task.is_running:
-        admitting.admit(task)
+    if task.is_running and admit(task):
+        return
     announce(task)
+
+
+def admit(task: Task) -> bool:
+    """Let steps begin as places become free; return whether the task was held instead.
+
+    Held for the reason that whoever started it may no longer: it stops as if asked to, and its
+    reason says why.
+    """
+    why = admitting.admit(task)
+    if not why:
+        return False
+    Task.objects.filter(pk=task.pk).update(intent=Task.Intent.STOP, reason=why[:500])
+    task.intent, task.reason = Task.Intent.STOP, why[:500]
+    note(task, "held", "orchestrator", why)
+    audit(SYSTEM, "task.held", task.subject, task.title, data={"reason": why})
+    advance(task)
+    return True
 
 
 def _derive(tree: Tree, leaves: list[Node], *, aborting: bool) -> None:
@@ -145,15 +164,18 @@ def _forget_tolerance(tree: Tree) -> None:
 
 
 def _tolerate(task: Task, tree: Tree) -> None:
-    """Let failed branches of parallel blocks be, as long as the policy allows so many."""
+    """Let failed branches of parallel blocks be, as long as the policy allows so many.
+
+    A VM whose branch failed, and then its health gate, has failed once.
+    """
     wanted = task.policy.get("on_failure", {}).get("tolerated", 0)
     if not wanted or task.intent:
         return
     parallels = [one for one in tree.nodes.values() if one.kind == Block.Kind.PARALLEL]
     branches = [child for one in parallels for child in one.children]
     failed = {node.pk: node for leaf in tree.failed() if (node := branch_of(leaf))}
-    tolerated = sum(node.tolerated for node in branches)
-    if len(failed) + tolerated > share_of(wanted, len(branches)):
+    without = {one.stands_for for one in branches if one.tolerated or one.pk in failed}
+    if len(without) > share_of(wanted, len({node.stands_for for node in branches})):
         return
     for node in failed.values():
         if node.state not in BlockState.running():
@@ -188,8 +210,8 @@ def _why_at_rest(task: Task, to: str, tree: Tree) -> str:
         return f"Step {step.number} “{step.text}”: {step.reason}" if step else ""
     if to == TaskState.STOPPED:
         step = steps.filter(state=StepState.PAUSED).first()
-        return f"Step {step.number} “{step.text}”: {step.reason}" if step else ""
-    left = sum(node.tolerated for node in tree.nodes.values())
+        return f"Step {step.number} “{step.text}”: {step.reason}" if step else task.reason
+    left = len({node.stands_for for node in tree.nodes.values() if node.tolerated})
     if not left:
         return ""
     return f"{left} failed {'branch is' if left == 1 else 'branches are'} tolerated."

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import django_filters
 from rest_framework.response import Response
 
+from accounts.models import User
 from deployments import specs
 from deployments.models import Application, Environment, Package, Step, StepLog, Task
-from deployments.running import control, planwork, report
+from deployments.running import control, owning, planwork, report, scheduling
 from deployments.running.shapes import (
+    AssignInput,
     BlockOutput,
     CancelInput,
     OpenBlockOutput,
@@ -45,10 +47,11 @@ class TaskFilter(django_filters.FilterSet):
     kind = django_filters.MultipleChoiceFilter(choices=Task.Kind.choices)
     environment = django_filters.UUIDFilter(field_name="environment_id")
     package = django_filters.UUIDFilter(field_name="package_id")
+    owner = django_filters.UUIDFilter(field_name="owner_id")
 
     class Meta:
         model = Task
-        fields = ["state", "kind", "environment", "package"]
+        fields = ["state", "kind", "environment", "package", "owner"]
 
 
 class StepFilter(django_filters.FilterSet):
@@ -200,7 +203,7 @@ class TaskSchedule(TaskVerb):
     docs = {"POST": "Let a task start at a time."}
 
     def act(self, target: Task, data: dict[str, Any]) -> Job:
-        return control.schedule(self.actor, target, **data)
+        return scheduling.schedule(self.actor, target, **data)
 
 
 class TaskStop(TaskVerb):
@@ -241,6 +244,26 @@ class TaskRollback(TaskVerb):
 
     def act(self, target: Task, data: dict[str, Any]) -> Job:
         return control.roll_back(self.actor, target)
+
+
+class TaskTakeOver(TaskVerb):
+    permission = "deployments.assign"
+    docs = {"POST": "Become the owner of a task. Steps that run act as who started it, as before."}
+
+    def act(self, target: Task, data: dict[str, Any]) -> Job:
+        return owning.take_over(self.actor, target)
+
+
+class TaskAssign(TaskVerb):
+    input = AssignInput
+    permission = "deployments.assign"
+    docs = {"POST": "Make somebody else the owner of a task, who may control it."}
+
+    def act(self, target: Task, data: dict[str, Any]) -> Job:
+        self.actor.require("deployments.assign")
+        # As with grants: whoever may assign may name any account whose exact name they know.
+        owner = resolve(User.objects.all(), data["owner"], field="owner", name="username")
+        return owning.assign(self.actor, target, owner=owner)
 
 
 class TaskSkip(TaskVerb):
@@ -295,6 +318,8 @@ urlpatterns = [
     route(f"{_one}/cancel/", TaskCancel, "task-cancel"),
     route(f"{_one}/archive/", TaskArchive, "task-archive"),
     route(f"{_one}/rollback/", TaskRollback, "task-rollback"),
+    route(f"{_one}/take-over/", TaskTakeOver, "task-take-over"),
+    route(f"{_one}/assign/", TaskAssign, "task-assign"),
     route(f"{_one}/skip/", TaskSkip, "task-skip"),
     route(f"{_one}/unskip/", TaskUnskip, "task-unskip"),
     route(f"{_one}/pause/", TaskPause, "task-pause"),

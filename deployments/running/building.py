@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.models.tasks import Block, Step, Task
 from deployments.planning import Kind
-from deployments.running.policy import with_policy
 from orchestrator.db.ids import uuid7
 from orchestrator.refusals import Invalid
 
@@ -33,7 +32,6 @@ def build(task: Task, plan: planning.Block | None) -> None:
     maker = _Maker(task)
     root = maker.block(None, 1, ROOT, Block.Kind.SERIAL, task.title)
     if plan is not None:
-        plan = with_policy(plan, task.policy)
         phase = maker.block(root, 1, f"{ROOT}_1", Block.Kind.SERIAL, "Deployment")
         maker.plan(phase, 1, plan)
     number = 2 if plan is not None else 1

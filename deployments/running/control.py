@@ -1,29 +1,29 @@
-"""What people do with a task: start, schedule, stop, abort, cancel, roll back, archive."""
+"""What people do with a task: start, stop, abort, cancel, roll back, archive."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.audit import audit
-from deployments import specs
-from deployments.models import Environment, Package
+from deployments import environments, specs
+from deployments.models import Package
 from deployments.models.tasks import Block, Step, Task, TaskLock
 from deployments.running import admitting, rights
 from deployments.running.actions import books
 from deployments.running.advancing import advance, interrupt
 from deployments.running.building import build
 from deployments.running.moving import announce, locked, move_task, note
+from deployments.running.policy import whole_plan
 from deployments.states import StepState, TaskState
 from jobs.models import Job
 from jobs.queueing import enqueue, hurry, record_done, request_cancel
-from orchestrator.refusals import Conflict, Invalid, Refusal
+from orchestrator.refusals import Conflict, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from deployments.prepared import Prepared
 
 VERB = "task.control"  # the kind of the jobs of verbs that are done at once
-LONGEST_SCHEDULE = timedelta(days=90)  # three weeks ahead is always allowed, a year never
 KINDS = {
     "initial": Task.Kind.INITIAL,
     "update": Task.Kind.UPDATE,
@@ -47,14 +46,15 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
     `asked` are the words with which it was prepared (`specs.prepare`): with them the first start
     checks that the same would be planned still. Raises `Forbidden`, `Invalid`, `Conflict`.
     """
-    rights.require_run(actor)
+    environment = environments.fresh(prepared.environment_id)
+    rights.require_run(actor, environment)
     with transaction.atomic():
         actor.take()
-        rights.require_run(actor)
+        rights.take_run(actor, environment)
         task = Task.objects.create(
             kind=KINDS[prepared.kind],
             title=prepared.title,
-            environment=Environment.objects.get(pk=prepared.environment_id),
+            environment=environment,
             package=_package_of(prepared),
             policy=dict(prepared.policy),
             planned=prepared.as_json(),
@@ -62,7 +62,7 @@ def create(actor: Actor, prepared: Prepared, *, asked: Mapping[str, Any] | None 
             fingerprint=prepared.fingerprint,
             owner=actor.user,
         )
-        build(task, prepared.plan)
+        build(task, whole_plan(prepared))
         move_task(task, TaskState.PENDING, expect=[TaskState.REGISTERED])
         told(actor, task, "created", f"{task.get_kind_display()}, plan {task.fingerprint[:12]}")
     return task
@@ -87,7 +87,7 @@ def start(actor: Actor, task: Task) -> Job:
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
-        rights.require_task(actor, task)
+        rights.take_task(actor, task)
         continued = task.runs > 0
         job = queue(actor, task)
         told(actor, task, "continued" if continued else "started")
@@ -109,6 +109,7 @@ def queue(actor: Actor, task: Task) -> Job:
         started_with=actor.token,
         address=actor.address,
         scheduled_for=None,
+        due_at=None,
         reason="",
         intent="",
         job=job,
@@ -141,58 +142,6 @@ def _asked(task: Task) -> dict[str, Any]:
         if asked.get(name):
             asked[name] = model._default_manager.get(pk=asked[name])
     return asked
-
-
-def schedule(actor: Actor, task: Task, *, at: datetime) -> Job:
-    """Let a task start at a time: not in the past, and at most 90 days ahead.
-
-    It then starts with the rights that `actor` has at that time. Raises `Invalid`, `Conflict`.
-    """
-    rights.require_task(actor, task)
-    if at <= timezone.now():
-        raise Invalid.field("at", "This time is in the past. Give a later one, or start it now.")
-    if at > timezone.now() + LONGEST_SCHEDULE:
-        raise Invalid.field("at", f"Give a time within {LONGEST_SCHEDULE.days} days.")
-    with transaction.atomic():
-        actor.take()
-        task = locked(task.pk)
-        moved = move_task(
-            task,
-            TaskState.SCHEDULED,
-            expect=STARTABLE,
-            scheduled_for=at,
-            started_by=actor.user,
-            started_with=actor.token,
-            address=actor.address,
-        )
-        if not moved:
-            raise Conflict(f"This task is {task.state}; one that rests or is pending can wait.")
-        return told(actor, task, "scheduled", f"for {at:%Y-%m-%d %H:%M} UTC")
-
-
-def start_due() -> int:
-    """Start the scheduled tasks whose time has come; return how many. For beat.
-
-    After a time without beat those that were missed start at once. What refuses one is written on
-    it, and it is tried again in five minutes.
-    """
-    due = Task.objects.filter(state=TaskState.SCHEDULED, scheduled_for__lte=Now())
-    started = 0
-    for task in due.select_related("started_by", "started_with").order_by("scheduled_for")[:50]:
-        actor = starter_of(task)
-        try:
-            start(actor, task)
-            started += 1
-        except Refusal as refusal:
-            with transaction.atomic():
-                task = locked(task.pk)
-                later = timezone.now() + timedelta(minutes=5)
-                why = f"Not started at its time: {refusal.message}"[:500]
-                Task.objects.filter(pk=task.pk, state=TaskState.SCHEDULED).update(
-                    scheduled_for=later, reason=why
-                )
-                announce(task)
-    return started
 
 
 def starter_of(task: Task) -> Actor:
@@ -257,7 +206,7 @@ def cancel(actor: Actor, task: Task) -> Job:
 
 def force_cancel(actor: Actor, task: Task) -> Job:
     """Cancel a task that is stuck, whatever it does: what cannot be registered is left out."""
-    rights.require_force(actor)
+    rights.require_force(actor, task)
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
@@ -271,7 +220,8 @@ def force_cancel(actor: Actor, task: Task) -> Job:
         before = task.state
         try:
             with transaction.atomic():
-                _register(task)
+                if task.runs:
+                    _register(task)
         except Refusal as refusal:
             note(task, "register", "orchestrator", f"Not registered: {refusal.message}")
         _finish(task, TaskState.CANCELLED, [before])
@@ -309,24 +259,31 @@ def archive(actor: Actor, task: Task) -> Job:
         return told(actor, task, "archived")
 
 
-def roll_back(actor: Actor, task: Task) -> Job:
+def roll_back(actor: Actor, task: Task, *, by_policy: bool = False) -> Job:
     """Make the task that takes this one back, and finish this one.
 
     What this one did is registered first; only that is taken back. The new task is pending; the
-    job's result has its id as `task`. Raises `Forbidden`, `Conflict`.
+    job's result has its id as `task`. One that the policy asked for (`by_policy`) waits for no
+    approval: that was given with the policy. Raises `Forbidden`, `Conflict`.
     """
     rights.require_task(actor, task)
+    rights.require_run(actor, task.environment)
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
         if task.state not in (*TaskState.resumable(), TaskState.EXECUTED):
             raise Conflict(f"This task is {task.state}; it can be rolled back when it rests.")
+        if not task.runs:
+            raise Conflict("This task never ran: there is nothing to take back. Cancel it.")
         passed, made = books.reached(task), books.created(task)
         if task.state != TaskState.EXECUTED:
             _register(task)
         prepared = specs.prepare_rollback(
             actor=actor, prepared=task.planned, reached=passed, created=made
         )
+        if by_policy:
+            kept = {name: one for name, one in prepared.policy.items() if name != "approvals"}
+            prepared = replace(prepared, policy=kept)
         back = create(actor, prepared)
         Task.objects.filter(pk=back.pk).update(rollback_of=task)
         executed = task.state == TaskState.EXECUTED
@@ -335,12 +292,18 @@ def roll_back(actor: Actor, task: Task) -> Job:
 
 
 def told(
-    actor: Actor, task: Task, verb: str, text: str = "", result: dict[str, Any] | None = None
+    actor: Actor,
+    task: Task,
+    verb: str,
+    text: str = "",
+    *,
+    result: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
 ) -> Job:
-    """Write report, audit and event of a verb, and return its job, which is done."""
+    """Write report, audit (with `data`) and event of a verb; return its job, which is done."""
     kind = f"task.{verb.replace(' ', '_')}"
     note(task, verb, actor.name, text)
-    audit(actor, kind, task.subject, task.title, data={"state": task.state})
+    audit(actor, kind, task.subject, task.title, data={"state": task.state} | (data or {}))
     announce(task)
     message = f"{verb.capitalize()}: {task.title}"[:300]
     return record_done(VERB, task.subject, actor, message=message, result=result)

@@ -12,9 +12,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployments.models.tasks import Step, Task
-from deployments.running import actions, admitting, finishing
+from deployments.running import actions, admitting, finishing, rights
 from deployments.running.actions import Run
-from deployments.running.advancing import advance
+from deployments.running.advancing import admit, advance
 from deployments.running.moving import announce, locked, move_task, note
 from deployments.running.results import (
     MAXIMUM_RETRIES,
@@ -56,7 +56,7 @@ class TaskHandler(Handler):
             if task.state == TaskState.QUEUED:
                 _begin(task)
             elif task.is_running and not task.intent:
-                admitting.admit(task)
+                admit(task)
         if task.state == TaskState.QUEUED or task.is_running:
             return Again(seconds=LOOK_SECONDS, progress=_progress(task), message=task.reason)
         return self._at_rest(task)
@@ -97,7 +97,7 @@ def _roll_back(task: Task) -> dict[str, str]:
     try:
         with transaction.atomic():
             actor = control.starter_of(task)
-            made = control.roll_back(actor, task).result["task"]
+            made = control.roll_back(actor, task, by_policy=True).result["task"]
             control.start(actor, Task.objects.get(pk=made))
     except Refusal as refusal:
         note(task, "rollback", "orchestrator", f"Not rolled back: {refusal.message}")
@@ -124,7 +124,7 @@ class StepHandler(Handler):
             )
         try:
             if claim.job.step == "begin":
-                result = actions.of(step).begin(run)
+                result = _held(run) or actions.of(step).begin(run)
             else:
                 result = actions.of(step).look(run)
         except Refusal as refusal:
@@ -174,6 +174,18 @@ class SafeStepHandler(StepHandler):
     """`task.safe_step`: of a step that may run again, so a lost worker is no failure."""
 
     lost: ClassVar[Literal["repeat", "ask"]] = "repeat"
+
+
+def _held(run: Run) -> Pause | None:
+    """Return a pause when whoever started the task may no longer, since the step was let in.
+
+    What an attempt has asked for already is looked at all the same. What a person or an approver
+    answered to the step is kept.
+    """
+    if run.step.block.always or run.memory:
+        return None
+    why = rights.why_held(run.task)
+    return Pause(why, run.step.result) if why else None
 
 
 def _step_of(job: Job) -> Step | None:

@@ -13,6 +13,7 @@ from deployments.running import control, rights
 from deployments.running.actions.people import is_late
 from deployments.running.building import PAUSE
 from deployments.running.moving import locked, move
+from deployments.running.policy import APPROVAL
 from deployments.states import StepState, TaskState
 from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
 
@@ -73,8 +74,9 @@ def steps_at(task: Task, paths: Iterable[str]) -> list[Step]:
 def skip(actor: Actor, task: Task, *, paths: Sequence[str]) -> Job:
     """Mark steps to be skipped. A block's path stands for all steps in it that are not over.
 
-    Takes a right of its own. Raises `Forbidden`, `NotFound`, and `Conflict`, with nothing changed,
-    when one of them cannot be skipped: it runs, is over, or registers what was done.
+    Takes a right of its own, and for an approval that of approving. Raises `Forbidden`, `NotFound`,
+    and `Conflict`, with nothing changed, when one of them cannot be skipped: it runs, is over, or
+    registers what was done.
     """
     return _mark(actor, task, paths, StepState.SKIP, StepState.skippable(), "skipped")
 
@@ -105,6 +107,8 @@ def _mark(
                     f"Step {step.number} is {step.state}; {verb[:-2]} needs it to be "
                     f"{' or '.join(expect)}."
                 )
+            if step.kind == APPROVAL and step.state in expect and to == StepState.SKIP:
+                _require_approver(actor, step)  # or skipping would be a way around it
         ids = [one.pk for one in steps if one.state in expect]
         if not ids:
             raise Conflict(f"None of these steps can be {verb} now.")
@@ -170,7 +174,7 @@ def approve(actor: Actor, task: Task, *, path: str) -> Job:
         actor.take()
         task = locked(task.pk)
         step = step_at(task, path)
-        if step.kind != "approval" or step.state != StepState.PAUSED:
+        if step.kind != APPROVAL or step.state != StepState.PAUSED:
             raise Conflict(f"Nothing waits for an approval at {path}.")
         _require_approver(actor, step)
         if is_late(step):
@@ -178,13 +182,23 @@ def approve(actor: Actor, task: Task, *, path: str) -> Job:
         Step.objects.filter(pk=step.pk).update(result={"approved_by": actor.name})
         control.told(actor, task, "approved", step.text)
         starter = control.starter_of(task)
-        rights.require_task(starter, task)
+        try:
+            rights.take_task(starter, task)
+        except Forbidden as refusal:
+            raise Forbidden(
+                f"The task would go on as {starter.name}, whom this refuses: {refusal.message} "
+                "Continue it yourself, so that it acts as you."
+            ) from None
         return control.queue(starter, task)
 
 
-def _require_approver(actor: Actor, step: Step) -> None:
+def may_approve(actor: Actor, step: Step) -> bool:
+    """Return whether the actor has the role that an approval point names; without one, anybody."""
     role = step.action.get("role")
-    if not role:
-        return
-    if not Role.objects.filter(pk__in=actor.role_ids, group__name__iexact=role).exists():
-        raise Forbidden(f"Only somebody of the role {role} may approve this.")
+    rows = Role.objects.filter(pk__in=actor.role_ids, group__name__iexact=role)
+    return not role or rows.exists()
+
+
+def _require_approver(actor: Actor, step: Step) -> None:
+    if not may_approve(actor, step):
+        raise Forbidden(f"Only somebody of the role {step.action['role']} may approve this.")

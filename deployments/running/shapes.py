@@ -38,7 +38,10 @@ class TaskOutput(Output):
     policy = serializers.DictField()
     rollback_of = serializers.UUIDField(source="rollback_of_id", allow_null=True)
     job = serializers.UUIDField(source="job_id", allow_null=True, help_text="What drives it.")
-    scheduled_for = serializers.DateTimeField(allow_null=True)
+    scheduled_for = serializers.DateTimeField(
+        allow_null=True, help_text="When its start is tried; later than `due_at` after a refusal."
+    )
+    due_at = serializers.DateTimeField(allow_null=True, help_text="When it was to start.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True, help_text="When it came to rest.")
@@ -147,6 +150,10 @@ class PauseInput(PathInput):
 
 class ScheduleInput(Input):
     at = Moment(help_text="Not in the past, and at most 90 days ahead.")
+
+
+class AssignInput(Input):
+    owner = Text(max_length=150, help_text="Id or name of an account that may control the task.")
 
 
 class CancelInput(Input):

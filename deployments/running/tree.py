@@ -29,6 +29,7 @@ class Node:
     state: str
     tolerated: bool
     steps_done: int
+    key: str = ""
     children: list[Node] = field(default_factory=list)
     parent: Node | None = None
     changed: bool = False
@@ -42,6 +43,11 @@ class Node:
         """Return the state that its parent sees: a failure that is tolerated is over."""
         over = self.tolerated and self.state in (BlockState.FAILED, BlockState.ABORTED)
         return BlockState.DONE if over else self.state
+
+    @property
+    def stands_for(self) -> str:
+        """Return what a failure of it is one of: its container, if it has one, else itself."""
+        return self.key or str(self.pk)
 
     def set(self, state: str, steps_done: int) -> None:
         if (state, steps_done) != (self.state, self.steps_done):
@@ -69,7 +75,7 @@ class Tree:
     @classmethod
     def of(cls, task_id: UUID) -> Tree:
         """Read the blocks of a task, children in their order."""
-        fields = ("pk", "parent_id", "path", "kind", "state", "tolerated", "steps_done")
+        fields = ("pk", "parent_id", "path", "kind", "state", "tolerated", "steps_done", "key")
         rows = Block.objects.filter(task=task_id).order_by("position").values_list(*fields)
         return cls(Node(*row) for row in rows)
 

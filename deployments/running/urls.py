@@ -17,6 +17,7 @@ urlpatterns = [
         for verb in views.ASKED
     ),
     path("tasks/<uuid:id>/schedule/", views.schedule, name="schedule"),
+    path("tasks/<uuid:id>/assign/", views.assign, name="assign"),
     *(
         path(
             f"tasks/<uuid:id>/steps/<str:path>/{verb}/",

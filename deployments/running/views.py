@@ -12,10 +12,15 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts.models import User
+from deployments import access
 from deployments.models import StepLog, Task
-from deployments.running import control, outline, planwork, report
+from deployments.running import control, outline, owning, planwork, report, scheduling
+from deployments.running.actions.people import is_late
+from deployments.running.policy import APPROVAL
 from deployments.states import StepState, TaskState
 from orchestrator.web import names, pages
+from vms.forms.templates import AccountChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,13 +50,32 @@ class TaskFilters(django_filters.FilterSet):
         empty_label="Any state",
     )
     kind = django_filters.ChoiceFilter(choices=Task.Kind.choices, empty_label="Any kind")
+    owner = django_filters.ChoiceFilter(
+        method="of_owner", choices=[("me", "mine")], empty_label="Anybody’s"
+    )
 
     class Meta:
         model = Task
-        fields = ["q", "state", "kind"]
+        fields = ["q", "state", "kind", "owner"]
+
+    def of_owner(self, rows: Any, name: str, word: str) -> Any:
+        return rows.filter(owner=self.request.user)
 
     def in_state(self, rows: Any, name: str, state: str) -> Any:
         return rows.open() if state == "open" else rows.filter(state=state)
+
+
+class AssignForm(forms.Form):
+    """Whose a task is from now on."""
+
+    owner = AccountChoice(
+        queryset=User.objects.none(), help_text="Somebody who may control it.", empty_label="–"
+    )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        rows = User.objects.filter(is_active=True).order_by("username")
+        self.fields["owner"].queryset = rows  # type: ignore[attr-defined]
 
 
 class ScheduleForm(forms.Form):
@@ -68,7 +92,8 @@ class ScheduleForm(forms.Form):
 @require_safe
 def task_list(request: PageRequest) -> HttpResponse:
     """List the tasks that the viewer may see, newest first."""
-    filters = TaskFilters(request.GET, Task.objects.visible_to(request.actor).for_page())
+    rows_of = Task.objects.visible_to(request.actor).for_page()
+    filters = TaskFilters(request.GET, rows_of, request=request)
     rows = pages.newest_first(request, filters.qs)
     return pages.render(
         request, "tasks/list.html", {"filters": filters, "slice": rows}, partial="rows"
@@ -144,7 +169,7 @@ def _lines(step: Step | None) -> list[StepLog]:
 
 def offered(actor: Actor, task: Task) -> set[str]:
     """Return the verbs that a page offers; each verb itself decides."""
-    if not actor.can("deployments.run"):
+    if not (actor.can("deployments.run") and access.may(actor, task.environment, access.CONTROL)):
         return set()
     found: dict[str, list[str]] = {
         "start": [TaskState.PENDING, TaskState.SCHEDULED],
@@ -157,23 +182,36 @@ def offered(actor: Actor, task: Task) -> set[str]:
         "rollback": [*TaskState.resumable(), TaskState.EXECUTED],
         "force": [TaskState.QUEUED, *TaskState.running()],
     }
+    if not task.is_final and actor.can("deployments.assign"):
+        found |= {"take-over": [task.state], "assign": [task.state]}
     verbs = {verb for verb, states in found.items() if task.state in states}
-    return verbs if actor.can("deployments.force") else verbs - {"force"}
+    if not actor.can("deployments.force"):
+        verbs.discard("force")
+    if task.owner_id == actor.user_id:
+        verbs.discard("take-over")
+    if not task.runs:
+        verbs.discard("rollback")
+    if not access.may(actor, task.environment, access.DEPLOY):
+        verbs -= {"start", "rollback", *(() if task.runs else ("schedule", "continue"))}
+    return verbs
 
 
 def step_offered(actor: Actor, task: Task, step: Step | None) -> set[str]:
     """Return what a page offers to do with a step."""
     if step is None or not actor.can("deployments.run") or step.block.always or task.is_final:
         return set()
+    if not access.may(actor, task.environment, access.CONTROL):
+        return set()
     found = set()
+    approves = step.kind == APPROVAL and planwork.may_approve(actor, step)
     if actor.can("deployments.skip"):
-        if step.state in StepState.skippable():
+        if step.state in StepState.skippable() and (approves or step.kind != APPROVAL):
             found.add("skip")
         if step.state == StepState.SKIP:
             found.add("unskip")
     if step.state in (StepState.PENDING, StepState.SKIP):
         found.add("pause")
-    if step.kind == "approval" and step.state == StepState.PAUSED:
+    if approves and step.state == StepState.PAUSED and not is_late(step):
         found.add("approve")
     return found
 
@@ -186,6 +224,7 @@ VERBS: dict[str, tuple[Callable[[Actor, Task], Job], str]] = {
     "stop": (control.stop, "Running steps end, nothing new starts."),
     "abort": (control.abort, "The running steps are interrupted."),
     "archive": (control.archive, "The task was archived."),
+    "take-over": (owning.take_over, "The task is yours."),
 }
 # Verbs that are asked about first: their title, what they do, and the label of the button.
 ASKED: dict[str, tuple[Callable[[Actor, Task], Job], str, str, str]] = {
@@ -257,12 +296,31 @@ def schedule(request: PageRequest, id: UUID) -> HttpResponse:
         request,
         "tasks/dialog.html",
         ScheduleForm(pages.posted(request)),
-        lambda values: control.schedule(request.actor, task, **values),
+        lambda values: scheduling.schedule(request.actor, task, **values),
         back=reverse("tasks:task", args=[id]),
         told="The task is scheduled.",
         task=task,
         title="Schedule",
         words="It starts by itself at this time, with the rights that you have then.",
+    )
+
+
+@pages.page
+@require_http_methods(["GET", "HEAD", "POST"])
+def assign(request: PageRequest, id: UUID) -> HttpResponse:
+    """Choose whose a task is."""
+    task = _task(request, id)
+    request.actor.require("deployments.assign")
+    return pages.dialog(
+        request,
+        "tasks/dialog.html",
+        AssignForm(pages.posted(request)),
+        lambda values: owning.assign(request.actor, task, **values),
+        back=reverse("tasks:task", args=[id]),
+        told="The task was assigned.",
+        task=task,
+        title="Assign",
+        words="Whoever owns a task sees it, whatever their roles. Its steps act as who started it.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from deployments import granting
 from deployments.models.tasks import Task
 from deployments.running import actions, control, handlers
 from deployments.running.actions import books, checks, guests, machines, people
@@ -45,6 +46,7 @@ def register() -> None:
     jobs.register("task.step", handlers.StepHandler())
     jobs.register("task.safe_step", handlers.SafeStepHandler())
     jobs.register_at_once(control.VERB)
+    jobs.register_at_once(granting.VERB)
     for kind, action in ACTIONS.items():
         actions.register(kind, action)
     executing.register_source(guests.SOURCE, guests.command_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponse
@@ -9,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from deployments import dictionaries, environments
+from deployments import access, dictionaries, environments
 from deployments.forms import DictionaryForm, EntryForm, EnvironmentForm, MemberForm
 from deployments.models import Dictionary, Environment, Member
 from hosts.models import Host
@@ -18,6 +19,7 @@ from vms.models import VirtualMachine
 from vms.views.templates import form_view
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
     from orchestrator.web.pages import PageRequest
@@ -60,6 +62,12 @@ def environment_page(request: PageRequest, id: UUID) -> HttpResponse:
         "environment": environment,
         "members": members,
         "sites": sites.values(),
+        "may_change": request.actor.can("deployments.manage")
+        and access.may(request.actor, environment, access.ADMINISTER),
+        "may_deploy": request.actor.can("deployments.run")
+        and access.may(request.actor, environment, access.DEPLOY),
+        "lines": environment.access.for_page(),
+        "balancers": _balancers(environment, members),
         "matched": {
             str(member.pk): sum(1 for _ in environments.things(member)) for member in members
         },
@@ -69,6 +77,22 @@ def environment_page(request: PageRequest, id: UUID) -> HttpResponse:
         ).prefetch_related("deployeds__created_vm"),
     }
     return pages.render(request, "deployments/environment.html", context, partial="live")
+
+
+def _balancers(environment: Environment, members: Iterable[Member]) -> list[dict[str, Any]]:
+    """Return the balancers with their VMs and members; and names without any scripts."""
+    ids = [one["vm"] for one in environment.balancers.values()]
+    vms = {str(vm.pk): vm for vm in VirtualMachine.objects.filter(pk__in=ids)}
+    managed = Counter(member.balancer for member in members if member.balancer)
+    return [
+        {
+            "name": name,
+            "known": name in environment.balancers,
+            "vm": vms.get(environment.balancers.get(name, {}).get("vm", "")),
+            "members": managed[name],
+        }
+        for name in sorted({*environment.balancers, *managed})
+    ]
 
 
 @form_view
@@ -81,7 +105,7 @@ def new_environment(request: PageRequest) -> HttpResponse:
         request,
         FORM,
         form,
-        lambda _: environments.create_environment(request.actor, **form.values({})),
+        lambda values: environments.create_environment(request.actor, **values),
         back=page_of,
         told="The environment was made. Add its members.",
         title="New environment",
@@ -95,27 +119,20 @@ def new_environment(request: PageRequest) -> HttpResponse:
 def edit_environment(request: PageRequest, id: UUID) -> HttpResponse:
     """Change an environment."""
     environment = _environment(request, id)
-    request.actor.require("deployments.manage")
-    policy = environment.policy
-    failing = policy.get("on_failure", {})
+    access.require_change(request.actor, environment)
     before = {
         "name": environment.name,
         "description": environment.description,
         "dictionaries": ", ".join(
             use.dictionary.name for use in environment.uses.select_related("dictionary")
         ),
-        "max_unavailable": policy.get("max_unavailable", ""),
-        "siblings": failing.get("siblings", ""),
-        "then": failing.get("then", ""),
     }
     form = EnvironmentForm(pages.posted(request), initial=before)
     return pages.dialog(
         request,
         FORM,
         form,
-        lambda _: environments.update_environment(
-            request.actor, environment, **form.values(policy)
-        ),
+        lambda values: environments.update_environment(request.actor, environment, **values),
         back=page_of(environment),
         told="The environment was changed.",
         title=f"Change {environment}",
@@ -129,7 +146,7 @@ def edit_environment(request: PageRequest, id: UUID) -> HttpResponse:
 def add_member(request: PageRequest, id: UUID) -> HttpResponse:
     """Add a VM, a host, or all that have a tag."""
     environment = _environment(request, id)
-    request.actor.require("deployments.manage")
+    access.require_change(request.actor, environment)
     form = MemberForm(pages.posted(request), actor=request.actor)
     return pages.dialog(
         request,

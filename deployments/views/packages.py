@@ -14,6 +14,7 @@ from deployments import documents, packages
 from deployments.api.packages import download
 from deployments.forms import ImportForm
 from deployments.models import Package
+from deployments.policy_forms import VersionForm
 from orchestrator.web import pages
 from vms.views.templates import form_view
 
@@ -84,6 +85,34 @@ def import_package(request: PageRequest) -> HttpResponse:
     context = {"form": form}
     return pages.render(
         request, "deployments/import.html", context, partial="form", status=pages.status_of(form)
+    )
+
+
+@form_view
+@pages.page
+def new_version(request: PageRequest, id: UUID) -> HttpResponse:
+    """Make another version of a package, with another policy."""
+    package = _package(request, id)
+    request.actor.require("deployments.manage")
+    form = VersionForm(pages.posted(request), policy=package.policy)
+    made = pages.accepted(
+        form,
+        lambda values: packages.copy_package(
+            request.actor, package, version=values["version"], policy=form.policy()
+        ),
+    )
+    if made:
+        return pages.done(request, page_of(made), f"{made} was made.")
+    context = {
+        "form": form,
+        "title": f"New version of {package.application}",
+        "text": f"A copy of {package} that is rolled out by another policy.",
+        "verb": "Make",
+        "back": page_of(package),
+        "ups": [(reverse("deployments:packages"), "Packages"), (page_of(package), package)],
+    }
+    return pages.render(
+        request, "deployments/policy.html", context, partial="form", status=pages.status_of(form)
     )
 
 

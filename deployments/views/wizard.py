@@ -16,12 +16,13 @@ from django.db import transaction
 from django.http import HttpResponse, QueryDict
 from django.urls import reverse
 
-from deployments import deltas, dictionaries, environments, packages, specs, types
+from deployments import access, deltas, dictionaries, environments, packages, specs, types
 from deployments.api.previews import package_named
 from deployments.models import Application, Environment, Package
 from deployments.planning import Block, Operation, PlanError, registry
 from deployments.planning.registry import OWN
 from deployments.running import control
+from deployments.running.policy import whole_plan
 from orchestrator.api.references import as_id
 from orchestrator.refusals import Conflict, Refusal
 from orchestrator.web import pages
@@ -183,13 +184,17 @@ class Shown:
         return found
 
     @cached_property
+    def plan(self) -> Block | None:
+        """The plan as a task runs it: with the gates and approvals of the policy."""
+        return whole_plan(self.prepared)
+
+    @cached_property
     def steps(self) -> int:
-        plan = self.prepared.plan
-        return sum(len(leaf.steps) for leaf in plan.leaves()) if plan else 0
+        return sum(len(leaf.steps) for leaf in self.plan.leaves()) if self.plan else 0
 
     @cached_property
     def tree(self) -> dict[str, Any] | None:
-        return self._node(self.prepared.plan) if self.prepared.plan else None
+        return self._node(self.plan) if self.plan else None
 
     def _node(self, block: Block) -> dict[str, Any]:
         return {
@@ -273,6 +278,8 @@ def _context(
             (name, label, bool(answers.options.get(name))) for name, label in SWITCHES.items()
         ],
         "shown": shown,
+        "may_deploy": request.actor.can("deployments.run")
+        and access.may(request.actor, answers.environment, access.DEPLOY),
         "refusal": refusal,
         "query": request.GET.urlencode(),
     }

@@ -124,14 +124,18 @@ package = packages.create_package(admin, {"application": "Tested", "version": "1
 prepared = specs.prepare(actor=admin, environment=environment, package=package)
 made = {"environment": [str(environment.pk)], "package": [str(package.pk)]}
 verbs = ["start", "continue", "schedule", "stop", "abort", "cancel", "archive", "rollback", "skip",
-    "unskip", "pause", "approve", "blocks.path", "steps.path", "steps.log.path", ""]
+    "unskip", "pause", "approve", "take-over", "assign", "blocks.path", "steps.path",
+    "steps.log.path", ""]
 for verb in verbs:
     task = control.create(admin, prepared)
     path = {"blocks.path": "0_1_1", "steps.path": "0_1_1_1_1", "steps.log.path": "0_1_1_1_1"}
     made[verb] = [f"{task.pk}/{path[verb]}" if verb in path else str(task.pk)]
     state = {"stop": "queued", "abort": "executing", "cancel": "failed", "archive": "executed",
         "rollback": "executed", "approve": "stopped"}.get(verb, "pending")
-    Task.objects.filter(pk=task.pk).update(state=state, started_by=admin.user)
+    Task.objects.filter(pk=task.pk).update(state=state, started_by=admin.user,
+        runs=int(verb == "rollback"))
+    if verb in ("take-over", "assign"):
+        Task.objects.filter(pk=task.pk).update(owner=None)
     marked = {"unskip": "skip", "approve": "paused", "abort": "executing"}.get(verb, "pending")
     Step.objects.filter(task=task, kind="approval").update(state=marked)
 print(json.dumps(made))
@@ -237,13 +241,23 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     packages = [make("packages", application=name, version="1") for name in ("Shop", "Gone", "Old")]
     applications = {row["name"]: row["id"] for row in ok(admin.get("/applications/"))["results"]}
     ok(admin.delete(f"/packages/{packages[1]}/"))
-    places = [make("environments", name=name) for name in ("Staging", "Former")]
+    places = [make("environments", name=name) for name in ("Staging", "Former", "Test", "Live")]
+    ok(admin.post(f"/environments/{places[3]}/restrict/"))
+    lines = [
+        make(f"environments/{places[0]}/access", user=name, level="control")
+        for name in ("carol", "dora")
+    ]
     values = [make("dictionaries", name=name) for name in ("Common", "Unused")]
     tasks = json.loads(team.product.manage("shell", "-v", "0", "-c", TASKS).splitlines()[-1])
     return {
         "applications.delete": [applications["Gone"]],
         "packages.delete": packages[2:],
-        "environments.delete": places[1:],
+        "environments.delete": places[1:2],
+        "environments.restrict": places[2:3],
+        "environments.open": places[3:],
+        "environments.access.line": [f"{places[0]}/{lines[0]}"],
+        "environments.access.impact.line": [f"{places[0]}/{lines[0]}"],
+        "environments.access.delete.line": [f"{places[0]}/{lines[1]}"],
         "dictionaries.delete": values[1:],
         **{f"tasks.{verb}": ids for verb, ids in tasks.items() if verb},
         "webhooks.delete": webhooks[2:],

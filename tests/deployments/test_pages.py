@@ -84,10 +84,9 @@ def test_environments_and_dictionaries_are_kept_by_forms(client, fleet):
     answer = client.post(f"{page}set/", {"key": "not a key", "value": "x"})
     assert "is no key" in text_of(answer, 400)
 
-    values = {"name": "Live", "dictionaries": "common", "max_unavailable": "25%", "then": "hold"}
+    values = {"name": "Live", "dictionaries": "common"}
     client.post("/environments/new/", values)
     live = Environment.objects.get(name="Live")
-    assert live.policy == {"max_unavailable": "25%", "on_failure": {"then": "hold"}}
     assert [one.name for one in live.dictionaries.all()] == ["Common"]
     assert "no dictionary nothing" in text_of(
         client.post("/environments/new/", {"name": "X", "dictionaries": "nothing"}), 422
@@ -105,15 +104,147 @@ def test_environments_and_dictionaries_are_kept_by_forms(client, fleet):
     first = live.members.first()
     client.post(f"{page}members/{first.pk}/remove/")
     assert live.members.count() == 1
-    client.post(f"{page}edit/", {**values, "max_unavailable": "", "dictionaries": ""})
-    live.refresh_from_db()
-    assert live.policy == {"on_failure": {"then": "hold"}}
+    client.post(f"{page}edit/", {**values, "dictionaries": ""})
+    assert not live.dictionaries.exists()
     client.post(f"{page}delete/")
     assert [one.name for one in Environment.objects.all()] == ["Staging"]
     for path in ("/environments/", "/dictionaries/"):
         text_of(client.get(path))
     client.post(f"/dictionaries/{common.pk}/delete/")
     assert not Dictionary.objects.exists()
+
+
+def test_the_policy_of_an_environment_is_kept_by_a_form(client, fleet):
+    live = fleet.environment
+    page = f"/environments/{live.pk}/"
+    values = {
+        "max_unavailable": "25%",
+        "exclusive": "on",
+        "on_failure_tolerated": "2",
+        "on_failure_siblings": "stop",
+        "on_failure_then": "rollback",
+        "gate_probe": "http",
+        "gate_port": "8080",
+        "gate_path": "/health",
+        "gate_minimum_healthy_seconds": "30s",
+        "gate_deadline_seconds": "5m",
+        # The first row is left empty.
+        "approvals_1_name": "Go live",
+        "approvals_1_at": "start",
+        "approvals_1_role": "Operator",
+        "approvals_1_timeout_seconds": "1h",
+    }
+    assert client.post(f"{page}policy/", values).status_code == 303
+    live.refresh_from_db()
+    assert live.policy == {
+        "max_unavailable": "25%",
+        "exclusive": True,
+        "on_failure": {"tolerated": 2, "siblings": "stop", "then": "rollback"},
+        "gate": {
+            "probe": "http",
+            "port": 8080,
+            "path": "/health",
+            "minimum_healthy_seconds": 30,
+            "deadline_seconds": 300,
+        },
+        "approvals": [
+            {"name": "Go live", "at": "start", "role": "Operator", "timeout_seconds": 3600}
+        ],
+    }
+    shown = text_of(client.get(page))
+    for words in (
+        "at most 25% of the members change",
+        "one at a time",
+        "Go live",
+        "healthy for 30 s",
+    ):
+        assert words in shown
+    form = client.get(f"{page}policy/")
+    assert form.context["form"]["approvals_0_timeout_seconds"].value() == "1 h"
+    assert 'value="1 h"' in form.content.decode()
+    # What is wrong is told at its field, rows that are empty not counted.
+    wrong = {
+        "max_unavailable": "0",
+        "on_failure_tolerated": "many",
+        "gate_port": "99999",
+        "approvals_2_name": "Release",
+    }
+    answer = client.post(f"{page}policy/", wrong)
+    errors = answer.context["form"].errors
+    assert answer.status_code == 422
+    assert errors == {
+        "max_unavailable": ["Give a number from 1 to 2147483647."],
+        "on_failure_tolerated": ["Give a count, or a share such as 25%."],
+        "gate_probe": ["Give “probe”: one of port, http, script, agent."],
+        "gate_port": ["Give a number from 1 to 65535."],
+        "approvals_2_at": ["Give “at”: one of start, batch, end."],
+    }
+    needs = client.post(f"{page}policy/", {"gate_probe": "script"})
+    assert needs.context["form"].errors == {"gate_script": ["The probe script needs “script”."]}
+    client.post(f"{page}policy/", {})
+    live.refresh_from_db()
+    assert live.policy == {}
+
+
+def test_load_balancers_are_kept_by_forms_and_members_follow_a_new_name(client, fleet):
+    live = fleet.environment
+    live.members.filter(vm=fleet.vms["web-1"]).update(balancer="edge")
+    page = f"/environments/{live.pk}/"
+    assert "a person, who is asked" in text_of(client.get(page))
+    values = {
+        "name": "edge",
+        "vm": fleet.vms["db-1"].pk,
+        "disable": "pool out {{member}}",
+        "enable": "pool in {{member}}",
+        "timeout_seconds": "2m",
+    }
+    assert client.post(f"{page}balancers/set/?name=edge", values).status_code == 303
+    live.refresh_from_db()
+    assert live.balancers["edge"] == {
+        "vm": str(fleet.vms["db-1"].pk),
+        "disable": "pool out {{member}}",
+        "enable": "pool in {{member}}",
+        "timeout_seconds": 120,
+    }
+    assert "scripts on db-1" in text_of(client.get(page))
+    again = client.post(f"{page}balancers/set/", values)
+    assert "There is a balancer edge here already" in text_of(again, 409)
+    assert "pool out" in text_of(client.get(f"{page}balancers/set/?name=edge"))
+    client.post(f"{page}balancers/set/?name=edge", {**values, "name": "front"})
+    live.refresh_from_db()
+    assert list(live.balancers) == ["front"]
+    assert live.members.get(vm=fleet.vms["web-1"]).balancer == "front"
+    package = fleet.package(deployables=[script(tags=["web"])])
+    plan = fleet.prepare(package, orchestrators=["sequential-by-loadbalancer-group"])
+    acts = [step.action.get("script") for leaf in plan.plan.leaves() for step in leaf.steps]
+    assert "pool out web-1" in acts
+    gone = client.post(f"{page}balancers/set/?name=front", {**values, "disable": ""})
+    assert gone.context["form"].errors == {"disable": ["This field is required."]}
+    client.post(f"{page}balancers/remove/", {"name": "front"})
+    live.refresh_from_db()
+    assert live.balancers == {}
+    assert client.post(f"{page}balancers/remove/", {"name": "front"}).status_code == 404
+
+
+def test_another_version_is_made_with_another_policy(client, fleet):
+    first = fleet.package(
+        deployables=[script(tags=["web"])],
+        policy={"on_failure": {"tolerated": "10%"}, "approvals": [{"name": "Go", "at": "start"}]},
+    )
+    page = f"/packages/{first.pk}/"
+    form = client.get(f"{page}new-version/").context["form"]
+    assert form["on_failure_tolerated"].value() == "10%"
+    assert form["approvals_0_name"].value() == "Go"
+    values = {"version": "1.0", "gate_probe": "agent"}
+    refused = client.post(f"{page}new-version/", values)
+    assert refused.context["form"].errors == {"version": ["This version exists."]}
+    assert client.post(f"{page}new-version/", {**values, "version": "1.1"}).status_code == 303
+    second = first.application.packages.get(version="1.1")
+    assert second.policy == {"gate": {"probe": "agent"}}
+    assert [one.name for one in second.deployables.all()] == ["setup"]
+    first.refresh_from_db()
+    assert first.policy["approvals"] == [{"name": "Go", "at": "start"}]
+    assert "agent after each batch" in text_of(client.get(f"/packages/{second.pk}/"))
 
 
 def test_the_wizard_previews_and_makes_the_task(client, fleet):

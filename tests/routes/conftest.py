@@ -14,7 +14,7 @@ from accounts import invitations, tokens, users
 from accounts.actors import Actor
 from accounts.models import Role, User
 from catalog import images, sources
-from deployments import dictionaries, environments, packages
+from deployments import dictionaries, environments, granting, packages
 from deployments.models import Block, Step, Task
 from events.models import Delivery, Webhook
 from hosts.models import EnrolmentToken, Health, Host, HostCapacity, HostHold, HostStatus
@@ -79,6 +79,7 @@ def world(alice: User, olga: User, bob: User, audrey: User, charlie: User) -> Wo
         "package": package.pk,
         "environment": environment.pk,
         "member": environment.members.get().pk,
+        "line": granting.give(root, environment=environment, user=olga, level="administer").pk,
         "dictionary": dictionaries.create_dictionary(root, name="Common").pk,
     }
 

@@ -52,6 +52,7 @@ FIRST = {
     "api:host-enable": ["api:host-disable"],
     "api:host-undrain": ["api:host-drain"],
     "api:queue-release": ["api:queue-hold"],
+    "api:environment-open": ["api:environment-restrict"],
     "api:token-end-overlap": ["api:token-rotate"],
     "accounts:token-end-overlap": ["api:token-rotate"],
     "vms:release-queue": ["api:queue-hold"],
@@ -76,8 +77,8 @@ NOT_DONE = {
     **{
         f"api:task-{verb}": "a plan with steps: tests/deployments/running"
         for verb in (
-            *("abort", "approve", "archive", "cancel", "continue", "pause", "rollback"),
-            *("schedule", "skip", "start", "stop", "unskip"),
+            *("abort", "approve", "archive", "assign", "cancel", "continue", "pause"),
+            *("rollback", "schedule", "skip", "start", "stop", "take-over", "unskip"),
         )
     },
 }

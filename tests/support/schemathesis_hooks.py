@@ -39,6 +39,7 @@ DEAD_HOST = "http://127.0.0.1:1"
 INSTANT = (
     *("cordon", "uncordon", "enable", "disable", "drain", "undrain", "maintain", "holds.end"),
     *("schedule", "stop", "abort", "cancel", "archive", "rollback", "skip", "unskip", "pause"),
+    *("take-over", "assign", "restrict", "open", "access.delete"),
     *("extend", "heartbeat", "hold", "release", "taint", "untaint", "revoke"),
     *("unrevoke", "remove", "cache.quota"),
 )
@@ -138,6 +139,7 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed |= {"path": "0_1_1_1_1"} if "path" in body else {}
         tomorrow = datetime.now(UTC) + timedelta(days=1)
         aimed |= {"at": tomorrow.isoformat()} if "at" in body else {}
+        aimed |= {"owner": "admin"} if "owner" in body else {}
     if noun == "grants" and "templates" in body:
         pairs = list(product(KNOWN["ids"]["templates"], KNOWN["ids"]["roles"]))
         template, role = pairs[chance // 2 % len(pairs)]
@@ -159,6 +161,8 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
     if noun in ("environments", "dictionaries"):
         named = {"name": aimed["name"]} if "name" in body else {}
         aimed = {**named, "description": "a test"}
+    if noun == "environments" and "level" in body:
+        aimed = {"role": KNOWN["ids"]["roles"][0], "level": "deploy"}
     if noun == "packages" and "application" in body:
         aimed = {"application": f"fresh-{chance:x}", "version": "1"}
     if noun == "packages" and {"yaml", "artifact"} & body.keys():

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from accounts.actors import Actor
 from deployments.models.tasks import Step, StepLog, Task
+from deployments.running.moving import announce
 from deployments.running.results import Busy, Failure, Result, Retry, Success
 from deployments.states import StepState
 from hosts.models import Health
@@ -54,8 +55,9 @@ class Run:
         return Actor(user=task.started_by, token=task.started_with, address=task.address)
 
     def log(self, text: str) -> None:
-        """Add to the log of this attempt. The caller has masked secrets."""
+        """Add to the log of this attempt, which pages follow. The caller has masked secrets."""
         StepLog.objects.create(step=self.step, attempt=self.step.attempt, text=text)
+        announce(self.task)
 
     def vm(self) -> VirtualMachine:
         """Return the VM that the step acts on. Raises `NotFound`, `Conflict`."""

@@ -90,6 +90,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "withdrawn": ("gray", "ban"),
     # Tasks, blocks and steps of deployments
     "registered": ("gray", "clock"),
+    "restricted": ("orange", "lock"),
     "scheduled": ("purple", "clock"),
     "executing": _BUSY,
     "failing": ("red", "loader"),

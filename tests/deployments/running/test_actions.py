@@ -276,7 +276,10 @@ def test_checks_wait_until_it_is_healthy_or_the_deadline_has_passed(
         do("check", at, probe="port", port=port, minimum_healthy_seconds=0.1),
         do("check", at, probe="http", port=port, path="/up", expect="well"),
         do("check", at, probe="script", script="echo fine", expect="fine"),
+        do("check", at, probe="agent"),
     )
+    soon = do("check", at, probe="port", port=port, minimum_healthy_seconds=60, deadline_seconds=0)
+    assert "s only" in run(worker, runner, environment, soon, until="failed").reason
     down = do("check", at, probe="http", port=port, path="/down", deadline_seconds=0.2)
     task = run(worker, runner, environment, down, until="failed")
     url = f"http://127.0.0.1:{port}/down"

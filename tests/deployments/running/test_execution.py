@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.utils import timezone
 
+from accounts import users
+from accounts.actors import Actor
+from accounts.models import AuditEvent
 from deployments.models import Block, Step, StepLog, Task
 from deployments.prepared import Reached
-from deployments.running import control, planwork
+from deployments.running import control, planwork, scheduling
 from jobs.models import Job
 from orchestrator.refusals import Conflict, Forbidden, Invalid
-from tests.deployments.running.conftest import L, P, S, told
+from tests.deployments.running.conftest import L, P, S, prepared, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from accounts.actors import Actor
+    from django.test import Client
+
     from accounts.models import User
     from tests.deployments.running.conftest import Engine
 
@@ -204,23 +208,69 @@ def test_e12_schedules(engine: Engine) -> None:
     now = timezone.now()
     for at in (now - timedelta(seconds=1), now + timedelta(days=365)):
         with pytest.raises(Invalid):
-            control.schedule(engine.alice, task, at=at)
-    control.schedule(engine.alice, task, at=now + timedelta(days=21))
+            scheduling.schedule(engine.alice, task, at=at)
+    scheduling.schedule(engine.alice, task, at=now + timedelta(days=21))
     assert engine.state(task) == "scheduled"
     engine.settle()
-    assert control.start_due() == 0
+    assert scheduling.start_due() == 0
     assert engine.run(task).state == "executed"
     assert engine.reread(task).scheduled_for is None
 
     missed = three(engine, "fail", "ok")
-    control.schedule(engine.alice, missed, at=now + timedelta(days=1))
+    scheduling.schedule(engine.alice, missed, at=now + timedelta(days=1))
     Task.objects.filter(pk=missed.pk).update(scheduled_for=now - timedelta(hours=3))
-    assert control.start_due() == 1  # after a restart those that were missed run at once
+    assert scheduling.start_due() == 1  # after a restart those that were missed run at once
     engine.settle()
     assert engine.state(missed) == "failed"
-    control.schedule(engine.alice, missed, at=now + timedelta(days=1))
+    scheduling.schedule(engine.alice, missed, at=now + timedelta(days=1))
     control.cancel(engine.alice, missed)
     assert engine.state(missed) == "cancelled"
+
+
+def test_a_start_that_is_refused_at_its_time_says_why_and_ends_after_a_limit(
+    engine: Engine, olga: User, client: Client, settings: Any
+) -> None:
+    task = control.create(Actor(olga), prepared(engine.environment, L("a", told("1"))))
+    now = timezone.now()
+    scheduling.schedule(Actor(olga), task, at=now + timedelta(days=1))
+
+    def due(late: timedelta) -> Task:
+        Task.objects.filter(pk=task.pk).update(
+            scheduled_for=timezone.now() - timedelta(seconds=1), due_at=timezone.now() - late
+        )
+        assert scheduling.start_due() == 0
+        return engine.reread(task)
+
+    settings.DEPLOYMENT_MAINTENANCE = True
+    for minutes in (1, 6, 54):
+        waits = due(timedelta(minutes=minutes))
+        assert waits.state == "scheduled"
+        assert waits.scheduled_for is not None
+        assert timedelta(minutes=4) < waits.scheduled_for - timezone.now() < timedelta(minutes=6)
+        assert "Deployments are in maintenance" in waits.reason
+    assert task.notes.filter(verb="refused").count() == 1  # told once
+    client.force_login(olga)
+    page = client.get(f"/tasks/{task.pk}/").content.decode()
+    assert "Not started at its time: Deployments are in maintenance" in page
+    assert "tried again" in page
+    given_up = due(timedelta(minutes=56))
+    assert (given_up.state, given_up.scheduled_for) == ("failed", None)
+    assert given_up.reason.startswith("Not started within 1 h of its time: Deployments are in")
+    assert AuditEvent.objects.filter(action="task.not_started").count() == 1
+    with pytest.raises(Conflict, match="never ran"):
+        control.roll_back(Actor(olga), given_up)
+    # A person may start it, or schedule it anew: with a new time of its own.
+    later = now + timedelta(days=2)
+    scheduling.schedule(Actor(olga), given_up, at=later)
+    assert (engine.reread(task).due_at, engine.reread(task).reason) == (later, "")
+    settings.DEPLOYMENT_MAINTENANCE = False
+    Task.objects.filter(pk=task.pk).update(scheduled_for=now)
+    users.set_roles(engine.alice, olga, [])
+    assert scheduling.start_due() == 0
+    assert "do not allow" in engine.reread(task).reason
+    control.cancel(engine.alice, engine.reread(task))
+    assert engine.state(task) == "cancelled"
+    assert engine.recorded == []  # it never ran: nothing is registered
 
 
 def test_e13_a_lost_worker_fails_the_step_and_the_task_and_nothing_else(engine: Engine) -> None:
@@ -229,11 +279,11 @@ def test_e13_a_lost_worker_fails_the_step_and_the_task_and_nothing_else(engine: 
 
     task = engine.make(L("leaf", told("1"), told("2", "slow", "ok"), told("3")))
     pending, scheduled = three(engine), three(engine)
-    control.schedule(engine.alice, scheduled, at=timezone.now() + timedelta(days=1))
+    scheduling.schedule(engine.alice, scheduled, at=timezone.now() + timedelta(days=1))
     engine.run(task)
     job = engine.step(task, "2").job
     assert job is not None
-    Job.objects.filter(pk=job.pk).update(run_after=timezone.now())
+    Job.objects.filter(pk=job.pk).update(run_after=timezone.now() - timedelta(seconds=1))
     held = claim(job.pk)
     assert held is not None
     with held.sending():  # the worker dies here

@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from deployments.models import Step, Task, TaskLock
+from deployments.models import Step, StepLog, Task, TaskLock
 from deployments.running import control, planwork
+from events.models import Event
+from jobs import running
 from orchestrator.refusals import Conflict, Forbidden
 from tests.deployments.running.conftest import L, P, S, told
 
@@ -234,11 +236,24 @@ def test_a_gate_follows_each_batch_and_looks_at_the_vms_that_it_touched(engine: 
     task = engine.make(tree, policy={"gate": gate})
     rows = task.steps.filter(kind="check").select_related("block").order_by("number")
     assert [(one.block.path, one.text, one.action["container"]["vm"]) for one in rows] == [
-        ("0_1_1_2", "Check the health of vm-0", vms[0]),
-        ("0_1_1_2", "Check the health of vm-1", vms[1]),
+        ("0_1_1_2_1", "Check the health of vm-0", vms[0]),
+        ("0_1_1_2_2", "Check the health of vm-1", vms[1]),
         ("0_1_1_4", "Check the health of vm-2", vms[2]),
     ]
     assert rows[0].action["port"] == 80
+
+
+def test_a_line_of_a_log_is_told_when_it_is_written(engine: Engine) -> None:
+    task = engine.make(L("leaf", told("1", "slow")))
+    engine.start(task)
+    running.run_job(engine.reread(task).job_id)  # type: ignore[arg-type]
+    told_of = Event.objects.filter(kind="task.changed", subject=task.subject)
+    before = told_of.count()
+    running.run_job(engine.step(task, "1").job_id)  # type: ignore[arg-type]
+    lines = StepLog.objects.filter(step=engine.step(task, "1")).values_list("text", flat=True)
+    assert list(lines) == ["Attempt 1 begins.", "told to be slow"]
+    assert told_of.count() == before + 1
+    assert engine.state(task) == "executing"
 
 
 def test_a_step_that_asks_to_be_run_again_is_and_one_without_an_end_is_ended(
