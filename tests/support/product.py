@@ -194,7 +194,7 @@ def _field_key() -> str:
 def fresh_database(folder: Path, postgres_url: str = "") -> Iterator[str]:
     """Give a migrated and empty database: a SQLite file, or one of the PostgreSQL at the URL."""
     if not postgres_url:
-        shutil.copy(_migrated_file(), folder / "product.sqlite3")
+        shutil.copy(migrated_file(), folder / "product.sqlite3")
         yield f"sqlite:///{folder / 'product.sqlite3'}"
         return
     with _database(postgres_url, template=_migrated_database(postgres_url)) as url:
@@ -207,7 +207,8 @@ atexit.register(_kept.close)
 
 
 @cache
-def _migrated_file() -> Path:
+def migrated_file() -> Path:
+    """Return a SQLite file with the tables of the product, to be copied."""
     folder = Path(_kept.enter_context(TemporaryDirectory()))
     migrate(f"sqlite:///{folder / 'product.sqlite3'}", folder)
     return folder / "product.sqlite3"

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.support.product import migrated_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -125,6 +127,8 @@ def serve(folder: Path, **settings: str) -> Iterator[Served]:
         "RATE_LIMIT_STRANGER": "0",  # tests look without signing in, many times a second
         **settings,
     }
+    (folder / "var").mkdir()
+    shutil.copy(migrated_file(), folder / "var" / "orchestrator.sqlite3")
     made = subprocess.run(
         [sys.executable, "-m", "tests.orchestrator.web.served.prepare"],
         cwd=ROOT,
