@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -206,6 +207,21 @@ class Inventory:
     hardware: Hardware
     vms: tuple[RemoteVM, ...]
     images: tuple[CachedImage, ...] | None
+
+
+Topic = Literal["stats", "log", "proxy", "traffic"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a host told of itself for others to see as it is: nothing of it is stored.
+
+    `name` is the event in the host's words; `body` has plain values only, without secrets.
+    """
+
+    topic: Topic
+    name: str
+    body: Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)

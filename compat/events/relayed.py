@@ -1,0 +1,110 @@
+"""What is told at this moment and never again: hosts of themselves, and our own log.
+
+It comes through Redis from the processes that know it, and only while a socket wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from compat.events.messages import message
+from orchestrator.web.fleeting import HOSTS, LOGS
+from orchestrator.web.wake import Hub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from compat.events.socket import Socket
+
+# What a socket must have subscribed to, for a channel to be of use to it.
+TYPES = {HOSTS: frozenset({"orchestrator", "reverse_proxy"}), LOGS: frozenset({"system_logs"})}
+# Our log says who did what and from where: it takes both rights.
+OF_LOG = frozenset({"hosts.logs", "audit.view"})
+
+
+class Relay:
+    """Gives sockets what comes in, each what it has subscribed to and may see by now."""
+
+    def __init__(self, sockets: Callable[[], list[Socket]]) -> None:
+        self._sockets = sockets
+        self._lock = asyncio.Lock()
+        self._wanted = dict.fromkeys(TYPES, 0)
+        self._hubs = {HOSTS: Hub(HOSTS), LOGS: Hub(LOGS)}
+        self._hubs[HOSTS].listen(lambda text: self._give(text, of_host))
+        self._hubs[LOGS].listen(lambda text: self._give(text, of_log))
+
+    @asynccontextmanager
+    async def for_types(self, types: frozenset[str]) -> AsyncIterator[None]:
+        """Listen within the block to the channels that these types need."""
+        channels = [name for name, of in TYPES.items() if types & of]
+        for name in channels:
+            await self._want(name, 1)
+        try:
+            yield
+        finally:
+            for name in channels:
+                await self._want(name, -1)
+
+    async def _want(self, name: str, more: int) -> None:
+        self._wanted[name] += more
+        async with self._lock:  # a hub that is being stopped cannot be started
+            if self._wanted[name]:
+                self._hubs[name].start()
+            else:
+                await self._hubs[name].stop()
+
+    def _give(self, text: str, read: Callable[[dict[str, Any]], list[Offer]]) -> None:
+        if not text:  # the subscription stands
+            return
+        offers = read(json.loads(text))
+        for socket in self._sockets():
+            for offer in offers:
+                socket.offer(offer)
+
+
+class Offer:
+    """A message for those who subscribed to its type and have all of some permissions."""
+
+    def __init__(self, permissions: frozenset[str], event_type: str, name: str, body: Any) -> None:
+        self.permissions = permissions
+        self.event_type = event_type
+        self._name = name
+        self._body = body
+        self._made: dict[str, Any] | None = None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The message; made when somebody takes it, and the same for all."""
+        if self._made is None:
+            self._made = message(self.event_type, self._name, self._body)
+        return self._made
+
+
+def of_host(told: dict[str, Any]) -> list[Offer]:
+    """Return what a host's report (`hosts.watching.passing`) is in the contract's words."""
+    return list(_of_host(told["host"], told["topic"], told["name"], told["body"]))
+
+
+def _of_host(host: str, topic: str, name: str, body: dict[str, Any]) -> Iterator[Offer]:
+    see = frozenset({"hosts.view"})
+    match topic:
+        case "stats":
+            about = {"host_id": host, "stats": body}
+            yield Offer(see, "orchestrator", "HOST_STATS_UPDATE", about)
+        case "log":
+            about = {"host_id": host, "log": body}
+            yield Offer(see | {"hosts.logs"}, "orchestrator", "HOST_LOGS_UPDATE", about)
+        case "proxy":
+            yield Offer(see, "reverse_proxy", name, {"host_id": host, **body})
+            about = {"host_id": host, "event": body}
+            yield Offer(see, "orchestrator", "HOST_REVERSE_PROXY_UPDATED", about)
+        case "traffic":
+            yield Offer(see, "reverse_proxy", name, {"host_id": host, **body})
+
+
+def of_log(line: dict[str, Any]) -> list[Offer]:
+    """Return the message that a line of our log is."""
+    return [Offer(OF_LOG, "system_logs", "System Log", line)]
