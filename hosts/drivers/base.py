@@ -147,9 +147,19 @@ class Driver(Protocol):
         """Delete a VM; a running one only with `force`. Absence is proven by a later list only."""
 
     def execute(
-        self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
+        self,
+        vm_id: str,
+        command: str,
+        environment: Mapping[str, str],
+        timeout_seconds: float,
+        *,
+        user: str = "",
+        sudo: bool = False,
     ) -> ExecuteResult:
-        """Run a command in a VM; a non-zero exit code is a result, not an error."""
+        """Run a command in a VM; a non-zero exit code is a result, not an error.
+
+        Without `user` it is the account that the guest's tools run as; with `sudo` it is root.
+        """
 
     def upload(self, vm_id: str, path: str, remote_path: str) -> None:
         """Copy a file from the host's disk into a running VM."""

@@ -22,6 +22,7 @@ Keys of a PATCH, all optional:
 ``events``                 whether the events hub is offered; false also ends its connections
 ``renames_running``        whether a VM that is not stopped may get another name
 ``drop_events``            end the connections of the events hub
+``files``                  path → text: the files of its disk that can be copied into guests
 ``traffic``                a port: somebody asks what the reverse proxy listens at there, if
                            anything, and the host tells that it forwarded it
 ``vms``                    the whole list of VMs: ``{name, state, cpus, memory (MiB), disk (GiB),
@@ -169,6 +170,10 @@ def _check(name: str, value: Any) -> Any:
         return None
     if name in _NUMBERS or name in ("pack_room", "traffic"):
         return _whole(name, value)
+    if name == "files":
+        if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+            raise ValueError("“files” must be an object of paths and texts.")
+        return value
     if name == "state_method":
         return _one_of(name, value, _METHODS)
     if name == "vms":

@@ -2,6 +2,7 @@
 
 from vms.verbs import snapshots
 from vms.verbs.cloning import clone
+from vms.verbs.commands import HostScript
 from vms.verbs.executing import ExecuteHandler, UploadHandler, execute, execute_from, upload
 from vms.verbs.resizing import RenameHandler, ResizeHandler, rename, resize
 from vms.verbs.restarting import ResetHandler, RestartHandler, reset, restart
@@ -40,6 +41,7 @@ HANDLERS = {
 
 __all__ = [
     "HANDLERS",
+    "HostScript",
     "clone",
     "clone_to_template",
     "execute",

@@ -100,9 +100,19 @@ class ParallelsDriver:
         self._call(calls.delete(vm_id, force, self._limits))
 
     def execute(
-        self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
+        self,
+        vm_id: str,
+        command: str,
+        environment: Mapping[str, str],
+        timeout_seconds: float,
+        *,
+        user: str = "",
+        sudo: bool = False,
     ) -> ExecuteResult:
-        return self._call(calls.execute(vm_id, command, environment, timeout_seconds, self._limits))
+        call = calls.execute(
+            vm_id, command, environment, timeout_seconds, self._limits, user=user, sudo=sudo
+        )
+        return self._call(call)
 
     def upload(self, vm_id: str, path: str, remote_path: str) -> None:
         self._call(calls.upload(vm_id, path, remote_path, self._limits))
