@@ -47,13 +47,17 @@ def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
     if revoked.kind == "role":  # its grants, before the VMs: a VM's end locks them in this order
         list(Grant.objects.select_for_update().filter(role=revoked.id).order_by("pk"))
     what = "owner's right to ask for VMs" if revoked.kind == "use" else revoked.kind
-    reason = f"Its {what} was revoked by {actor.name}."
+    done = "narrowed" if revoked.kind == "narrowing" else "revoked"
+    what = "token" if revoked.kind == "narrowing" else what
+    reason = f"Its {what} was {done} by {actor.name}."
     return _apply(list(_reached(revoked)), running_vms, reason)
 
 
 def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
     if revoked.kind == "membership":
         about = Q(grant__role=revoked.id, requested_by=revoked.user_id)
+    elif revoked.kind == "narrowing":
+        about = _outside(revoked)
     else:
         about = {
             "grant": Q(grant=revoked.id),
@@ -66,6 +70,22 @@ def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
             | Q(state=State.PENDING, template__images=revoked.id),
         }[revoked.kind]
     return _open(about)
+
+
+def _outside(revoked: Revoked) -> Q:
+    """Return the condition on VMs of a token that it may not have within its bounds."""
+    mine, bounds = Q(token=revoked.id), revoked.bounds
+    if not bounds.vms:
+        return mine
+    outside = Q(pk__in=[])
+    if bounds.templates is not None:
+        outside = mine & ~Q(template__in=bounds.templates)
+    if bounds.maximum_vms is None:
+        return outside
+    left = VirtualMachine.objects.open().filter(mine).exclude(outside)
+    surplus = max(0, left.count() - bounds.maximum_vms)
+    waiting = left.filter(state=State.PENDING).order_by("-pk")
+    return outside | Q(pk__in=list(waiting.values_list("pk", flat=True)[:surplus]))
 
 
 def _open(about: Q) -> QuerySet[VirtualMachine]:
