@@ -30,7 +30,7 @@ def test_only_known_fields_of_stats_and_log_lines_are_passed_on() -> None:
 
 
 def test_bodies_are_flat_and_bounded() -> None:
-    body = {f"field-{number}": number for number in range(30)}
+    body: dict[str, Any] = {f"field-{number}": number for number in range(30)}
     body |= {"inner": {"a": 1}, "long" * 20: 1, "huge": 1e300}
     report = told("reverse_proxy", "HTTP Traffic Forwarded", body)
     assert report is not None
