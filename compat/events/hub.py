@@ -115,14 +115,14 @@ class EventsHub:
                 log.warning("hub.store_away", error=type(error).__name__)
                 await _refuse(scope, send, 503, "The database does not answer. Try again soon.")
                 return
+            told = {"client_id": socket.id, "subscriptions": sorted(socket.types)}
+            text = "WebSocket connection established; subscribed to global by default"
+            socket.put(message("global", text, told, client_id=socket.id))
             stack.callback(self._presence.changed)
             self._sockets[socket.id] = socket
             stack.callback(self._sockets.pop, socket.id)
             self._presence.changed()
             await stack.enter_async_context(self._relay.for_types(socket.types))
-            told = {"client_id": socket.id, "subscriptions": sorted(socket.types)}
-            text = "WebSocket connection established; subscribed to global by default"
-            socket.put(message("global", text, told, client_id=socket.id))
             await self._connect(watcher, receive, send, None, socket)
 
     async def _connect(

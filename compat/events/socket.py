@@ -34,15 +34,18 @@ class Socket:
 
     def put(self, told: dict[str, Any]) -> None:
         """Queue a message; when too many wait, it is lost."""
-        try:
-            self._waiting.put_nowait(json.dumps(told, default=str))
-        except asyncio.QueueFull:
-            self.dropped += 1
+        self._put(json.dumps(told, default=str))
 
     def offer(self, offered: Offer) -> None:
         """Queue what is offered to all, if this one subscribed to it and may see it by now."""
         if offered.event_type in self.types and offered.permissions <= self.watcher.permissions:
-            self.put(offered.message)
+            self._put(offered.text)
+
+    def _put(self, text: str) -> None:
+        try:
+            self._waiting.put_nowait(text)
+        except asyncio.QueueFull:
+            self.dropped += 1
 
     async def send_all(self, send: Send) -> None:
         while True:
