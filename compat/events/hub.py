@@ -122,7 +122,7 @@ class EventsHub:
             self._sockets[socket.id] = socket
             stack.callback(self._sockets.pop, socket.id)
             self._presence.changed()
-            await stack.enter_async_context(self._relay.for_types(socket.types))
+            stack.enter_context(self._relay.for_types(socket.types))
             await self._connect(watcher, receive, send, None, socket)
 
     async def _connect(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from compat.events.messages import message
@@ -15,7 +15,7 @@ from orchestrator.web.fleeting import HOSTS, LOGS
 from orchestrator.web.wake import Hub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from compat.events.socket import Socket
 
@@ -30,33 +30,38 @@ class Relay:
 
     def __init__(self, sockets: Callable[[], list[Socket]]) -> None:
         self._sockets = sockets
-        self._lock = asyncio.Lock()
-        self._wanted = dict.fromkeys(TYPES, 0)
-        self._hubs = {HOSTS: Hub(HOSTS), LOGS: Hub(LOGS)}
-        self._hubs[HOSTS].listen(lambda text: self._give(text, of_host))
-        self._hubs[LOGS].listen(lambda text: self._give(text, of_log))
+        self._wanted = dict.fromkeys(READ, 0)
+        self._hubs: dict[str, Hub] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def for_types(self, types: frozenset[str]) -> AsyncIterator[None]:
-        """Listen within the block to the channels that these types need."""
+    @contextmanager
+    def for_types(self, types: frozenset[str]) -> Iterator[None]:
+        """Listen within the block to the channels that these types need. Waits for nothing."""
         channels = [name for name, of in TYPES.items() if types & of]
         for name in channels:
             self._wanted[name] += 1
+            if name not in self._hubs:
+                self._hubs[name] = self._listen(name)
         try:
-            await self._listen(channels)
             yield
         finally:
             for name in channels:
                 self._wanted[name] -= 1
-            await self._listen(channels)
+                if not self._wanted[name]:
+                    task = asyncio.create_task(self._hubs.pop(name).stop())
+                    self._stopping.add(task)
+                    task.add_done_callback(self._stopping.discard)
 
-    async def _listen(self, channels: list[str]) -> None:
-        async with self._lock:  # a hub that is being stopped cannot be started
-            for name in channels:
-                if self._wanted[name]:
-                    self._hubs[name].start()
-                else:
-                    await self._hubs[name].stop()
+    def _listen(self, name: str) -> Hub:
+        hub = Hub(name)
+
+        def on_text(text: str) -> None:
+            if self._hubs.get(name) is hub:  # and not one that is being stopped
+                self._give(text, READ[name])
+
+        hub.listen(on_text)
+        hub.start()
+        return hub
 
     def _give(self, text: str, read: Callable[[dict[str, Any]], list[Offer]]) -> None:
         if not text:  # the subscription stands
@@ -114,3 +119,6 @@ def _of_host(host: str, topic: str, name: str, body: dict[str, Any]) -> Iterator
 def of_log(line: dict[str, Any]) -> list[Offer]:
     """Return the message that a line of our log is."""
     return [Offer(OF_LOG, "system_logs", "System Log", line)]
+
+
+READ: dict[str, Callable[[dict[str, Any]], list[Offer]]] = {HOSTS: of_host, LOGS: of_log}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 CHANNEL = "orchestrator:wake"
 RECONNECT_SECONDS = 1.0
+STOP_SECONDS = 0.2
 PING_SECONDS = 5.0  # how long a connection may be silent before it is asked whether it lives
 
 
@@ -91,11 +91,10 @@ class Hub:
 
     async def stop(self) -> None:
         """End the subscription."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        while task and not task.done():
+            task.cancel()  # again: a connection that is being made swallows it
+            await asyncio.wait({task}, timeout=STOP_SECONDS)
 
     async def _run(self) -> None:
         away = False
