@@ -9,11 +9,14 @@ from django.db import transaction
 
 from accounts.models import ApiToken, Role, User
 from accounts.permissions import OF_ROLES, PERMISSIONS, audience
-from orchestrator.db.locks import take
-from orchestrator.refusals import Forbidden
+from orchestrator.db.locks import take, take_all
+from orchestrator.refusals import Conflict, Forbidden
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+# What was decided by these, before the token was taken, would be decided otherwise now.
+NARROWING = ("scopes", "templates", "networks", "maximum_vms")
 
 
 @dataclass
@@ -123,7 +126,8 @@ class Actor:
     def take(self) -> None:
         """Rely on the account and its token until the transaction ends (first part of the order).
 
-        Raises `Forbidden` when either was revoked meanwhile. See `orchestrator.db.locks.take`.
+        Raises `Forbidden` when either was revoked meanwhile, and `Conflict` when what the token is
+        narrowed to was changed. See `orchestrator.db.locks.take`.
         """
         if self.system:
             return
@@ -140,10 +144,18 @@ class Actor:
     def _take_token(self, token: ApiToken) -> bool:
         live = ApiToken.objects.live().filter(pk=token.pk)
         if token.maximum_vms is None:
-            return take(live)
-        # Whoever counts its VMs next is the only one who does so; a share could not become that.
-        locked = live.order_by().select_for_update(no_key=True).values("pk")
-        return locked.first() is not None
+            rows = take_all(live)
+        else:
+            # Whoever counts its VMs next is the only one who does so; a share could not become
+            # that.
+            rows = list(live.order_by().select_for_update(no_key=True))
+        for row in rows:
+            if any(getattr(row, name) != getattr(token, name) for name in NARROWING):
+                raise Conflict(
+                    "What this token may do was changed just now. Send the request again.",
+                    code="token_changed",
+                )
+        return bool(rows)
 
 
 SYSTEM = Actor(user=None, system=True)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import django_filters
 from django import forms
-from django.utils import timezone
 
 from accounts.audit.reading import AuditFilter
 from accounts.models import Role, User
-from accounts.permissions import PERMISSIONS, SCOPES
+from accounts.permissions import PERMISSIONS
 from accounts.rotation import OVERLAP_SECONDS
 from accounts.service_accounts import LONGEST_DESCRIPTION
 from accounts.users import HEAVIEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
-    from uuid import UUID
-
-    from django.db.models import QuerySet
+    pass
 
 RUNNING_VMS = [
     ("keep", "Keep them running"),
@@ -107,79 +101,6 @@ class RolesForm(RunningVmsForm):
 
     roles = RolesField(label="Roles")
     field_order = ("roles", "running_vms")
-
-
-class TokenForm(forms.Form):
-    """A new token. What it may be narrowed to comes from a room above (`orchestrator.console`)."""
-
-    NEVER = ""
-    EXPIRES = [
-        ("7", "in 7 days"),
-        ("30", "in 30 days"),
-        ("90", "in 90 days"),
-        ("365", "in a year"),
-        (NEVER, "never"),
-    ]
-
-    name = forms.CharField(
-        label="Name",
-        max_length=100,
-        help_text="Where it will be used: “nightly build”.",
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )
-    user = forms.ModelChoiceField(User.objects.none(), label="Account", required=False)
-    scopes = forms.MultipleChoiceField(
-        label="Scopes",
-        choices=[(scope, f"{scope}: {text}") for scope, text in SCOPES.items()],
-        widget=forms.CheckboxSelectMultiple,
-        initial=["vms"],
-        help_text="A token never allows more than its account.",
-    )
-    templates = forms.MultipleChoiceField(
-        label="Only these templates",
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text="Choose none to allow every template of the account.",
-    )
-    networks = forms.CharField(
-        label="Only from these networks",
-        required=False,
-        max_length=2000,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "10.0.0.0/8"}),
-        help_text="Separated by commas. Leave it empty to allow every address.",
-    )
-    maximum_vms = forms.IntegerField(
-        label="VMs at once",
-        required=False,
-        min_value=1,
-        help_text="How many VMs that it asked for may exist. Leave it empty for no limit.",
-    )
-    expires_in = forms.ChoiceField(label="Expires", choices=EXPIRES, required=False, initial="90")
-
-    def clean_networks(self) -> list[str] | None:
-        texts = [text.strip() for text in self.cleaned_data["networks"].split(",")]
-        return [text for text in texts if text] or None
-
-    def __init__(
-        self,
-        *args: Any,
-        owners: QuerySet[User],
-        templates: Iterable[tuple[UUID, str]],
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["user"].queryset = owners  # type: ignore[attr-defined]
-        self.fields["user"].empty_label = "me"  # type: ignore[attr-defined]
-        self.fields["templates"].choices = list(templates)  # type: ignore[attr-defined]
-        if not owners:
-            del self.fields["user"]
-        if not self.fields["templates"].choices:  # type: ignore[attr-defined]
-            del self.fields["templates"]
-
-    def expires_at(self) -> datetime | None:
-        """Return the chosen end, None for never."""
-        days = self.cleaned_data.get("expires_in")
-        return timezone.now() + timedelta(days=int(days)) if days else None
 
 
 class RotateForm(forms.Form):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import secrets
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
@@ -23,6 +24,7 @@ from orchestrator.refusals import Conflict, Invalid
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from accounts.actors import Actor
 
@@ -37,6 +39,11 @@ def encoded(key: str, secret: str) -> str:
     return base64.b64encode(f"{key}:{secret}".encode()).decode()
 
 
+def new_secret() -> str:
+    """Return a secret for those who choose none."""
+    return secrets.token_urlsafe(32)
+
+
 def create_key_pair(
     actor: Actor,
     *,
@@ -45,6 +52,9 @@ def create_key_pair(
     secret: str,
     scopes: Sequence[str] = ("admin",),
     user: User | None = None,
+    templates: Sequence[UUID] | None = None,
+    networks: Sequence[str] | None = None,
+    maximum_vms: int | None = None,
     expires_at: datetime | None = None,
 ) -> ApiToken:
     """Make a key pair for `user` (the actor by default). Its `key` is the normalised one.
@@ -60,7 +70,14 @@ def create_key_pair(
     try:
         with transaction.atomic():
             token, _ = create_token(
-                actor, name=name, scopes=scopes, user=user, expires_at=expires_at
+                actor,
+                name=name,
+                scopes=scopes,
+                user=user,
+                templates=templates,
+                networks=networks,
+                maximum_vms=maximum_vms,
+                expires_at=expires_at,
             )
             token.key = key
             token.digest = _digest(token.public_id, secret)

@@ -189,6 +189,9 @@ class ApiToken(BaseModel):
 
     objects = ApiTokenQuerySet.as_manager()
     used_id = ""  # the `public_id` of the secret that authenticated this request
+    # Of a token that was made just now, to be shown once.
+    clear_text = ""
+    clear_secret: str | None = None
 
     class Meta:
         constraints = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
+from accounts.permissions import SCOPES
 from orchestrator.addresses import plain
 from orchestrator.refusals import Forbidden, Invalid
 
@@ -49,6 +50,27 @@ class Restrictions:
     @classmethod
     def of(cls, token: ApiToken) -> Restrictions:
         return cls(token.templates, token.networks, token.maximum_vms, token.expires_at)
+
+    def are_within(self, other: Restrictions) -> bool:
+        """Return whether these allow nothing that `other` does not."""
+        ends, most = other.expires_at, other.maximum_vms
+        return (
+            (other.templates is None or _within(self.templates, other.templates))
+            and (other.networks is None or _inside(self.networks, other.networks))
+            and (ends is None or (self.expires_at is not None and self.expires_at <= ends))
+            and (most is None or (self.maximum_vms is not None and self.maximum_vms <= most))
+        )
+
+
+def checked_scopes(scopes: Sequence[str]) -> list[str]:
+    """Return scopes in the form in which they are kept. Raises `Invalid`."""
+    if unknown := sorted(set(scopes) - SCOPES.keys()):
+        raise Invalid.field(
+            "scopes", f"There is no scope {', '.join(unknown)}. Scopes are: {', '.join(SCOPES)}."
+        )
+    if not scopes:
+        raise Invalid.field("scopes", f"Choose at least one scope: {', '.join(SCOPES)}.")
+    return sorted(set(scopes))
 
 
 def checked(

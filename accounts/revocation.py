@@ -30,18 +30,29 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What a token may have from now on: any VMs, of which templates, how many that wait."""
+
+    vms: bool = True
+    templates: frozenset[str] | None = None
+    maximum_vms: int | None = None
+
+
+@dataclass(frozen=True)
 class Revoked:
     """What is being revoked.
 
-    `kind` is token, user, use, rights, role, membership, grant, template or image. `use` is an
-    account's right to ask for VMs; `rights` are its roles and permissions, of which `held` is what
-    stays. `user_id` narrows a membership to one account.
+    `kind` is token, narrowing, user, use, rights, role, membership, grant, template or image. `use`
+    is an account's right to ask for VMs; `rights` are its roles and permissions, of which `held` is
+    what stays; `narrowing` is what of a token is outside of `bounds`. `user_id` narrows a
+    membership to one account.
     """
 
     kind: str
     id: UUID
     user_id: UUID | None = None
     held: Held | None = None
+    bounds: Bounds = Bounds()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from accounts import restrictions, revocation
 from accounts.audit import audit, changed
 from accounts.escalation import refuse_acting_as
 from accounts.models import ApiToken, ApiTokenQuerySet, User
-from accounts.permissions import SCOPES
 from events.publishing import publish
 from orchestrator.db.clock import from_now
 from orchestrator.db.locks import go_first
@@ -63,12 +62,7 @@ def create_token(
     name = name.strip()
     if not name:
         raise Invalid.field("name", "Give the token a name that tells where it is used.")
-    if unknown := sorted(set(scopes) - SCOPES.keys()):
-        raise Invalid.field(
-            "scopes", f"There is no scope {', '.join(unknown)}. Scopes are: {', '.join(SCOPES)}."
-        )
-    if not scopes:
-        raise Invalid.field("scopes", f"Choose at least one scope: {', '.join(SCOPES)}.")
+    scopes = restrictions.checked_scopes(scopes)
     limits = restrictions.checked(
         templates=templates, networks=networks, maximum_vms=maximum_vms, expires_at=expires_at
     )
@@ -84,7 +78,7 @@ def create_token(
             name=name,
             public_id=public_id,
             digest=digest,
-            scopes=sorted(set(scopes)),
+            scopes=scopes,
             templates=limits.templates,
             networks=limits.networks,
             maximum_vms=limits.maximum_vms,

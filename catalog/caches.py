@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from catalog import caching, collecting
 from catalog.models import HostImage
+from events.publishing import event_of, publish_all
 
 if TYPE_CHECKING:
+    from events.models import Event
     from hosts.lifecycle import Listing
     from hosts.models import Host
 
@@ -28,9 +30,8 @@ def record(host: Host, listing: Listing) -> set[str]:
         (row.catalog_id, row.version, row.architecture): row
         for row in HostImage.objects.filter(host=host)
     }
-    HostImage.objects.filter(
-        pk__in=[row.pk for key, row in known.items() if key not in seen]
-    ).delete()
+    gone = [row for key, row in known.items() if key not in seen]
+    HostImage.objects.filter(pk__in=[row.pk for row in gone]).delete()
     new, changed = [], []
     for key, image in seen.items():
         told = {
@@ -53,6 +54,22 @@ def record(host: Host, listing: Listing) -> set[str]:
         HostImage.objects.bulk_update(changed, OBSERVED)
     if new:
         HostImage.objects.bulk_create(new)
+    publish_all(
+        [_event("host.image_cached", row) for row in new]
+        + [_event("host.image_uncached", row) for row in gone]
+    )
     if changed or new:
         collecting.consider(host)
     return set()
+
+
+def _event(kind: str, copy: HostImage) -> Event:
+    told = {
+        "catalog_id": copy.catalog_id,
+        "version": copy.version,
+        "architecture": copy.architecture,
+        "size_mib": copy.size_mib,
+        "type": copy.type,
+        "cached_at": copy.cached_at and copy.cached_at.isoformat(),
+    }
+    return event_of(kind, f"host:{copy.host_id}", told, permission="images.view")

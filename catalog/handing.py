@@ -142,7 +142,7 @@ def upload_connection(image: Image) -> str:
     provider = provider_of(image.source.connection)
     if provider is None:
         raise StorageError(Trouble.SETTINGS, f"{image.source.name} is no storage.")
-    seconds = settings.CATALOG_ADDRESS_SECONDS
+    seconds = settings.CATALOG_UPLOAD_SECONDS
     with storage_of(image.source) as storage:
         signed = storage.upload_url(image.pack_key, seconds)
         parts = _shown(provider, signed=bool(signed), keys=image.source.hands_out_keys)

@@ -54,8 +54,11 @@ def logging_config(level: str, form: str) -> dict[str, Any]:
                 "foreign_pre_chain": SHARED_PROCESSORS,
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": level},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+            "followed": {"class": "orchestrator.web.log_lines.LogLines"},
+        },
+        "root": {"handlers": ["stderr", "followed"], "level": level},
         "loggers": {
             # Their INFO is one line per call: too much, and URLs may tell more than they should.
             "httpx": {"level": "WARNING"},

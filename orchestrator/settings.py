@@ -119,7 +119,9 @@ try:
     ]
     CATALOG_ENVIRONMENT_KEYS: bool = env.bool("CATALOG_ENVIRONMENT_KEYS", False)
     CATALOG_TICKET_SECONDS: int = env.positive("CATALOG_TICKET_SECONDS", 900)
-    CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 21_600)
+    # Signed addresses: no revocation ends one, so those of downloads are short.
+    CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 3600)
+    CATALOG_UPLOAD_SECONDS: int = env.positive("CATALOG_UPLOAD_SECONDS", 21_600)
 
     # VMs. Seconds.
     CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)

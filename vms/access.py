@@ -15,6 +15,8 @@ from vms import openness
 from vms.models import Grant, Template, VirtualMachine
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from accounts.actors import Actor
 
 TEMPLATE_REVOKED = "This template was revoked. Ask for another one."
@@ -137,8 +139,8 @@ def why_not_any_more(vm: VirtualMachine) -> str:
         return _why_not_of(vm)  # of a warm pool: nobody's yet
     if user_id is None or not User.objects.filter(pk=user_id, is_active=True).exists():
         return "The account that asked for it was deactivated."
-    if vm.token_id and not ApiToken.objects.live().filter(pk=vm.token_id).exists():
-        return "The token that asked for it was revoked or has expired."
+    if vm.token_id and (refusal := _why_not_with_token(vm.token_id, vm)):
+        return refusal
     grant = vm.grant_id and Grant.objects.live().filter(pk=vm.grant_id).only("role").first()
     if not vm.grant_id and vm.template.of_image_id:
         return _why_not_of(vm) or ("" if openness.stays_open(vm) else openness.CLOSED_MEANWHILE)
@@ -147,6 +149,18 @@ def why_not_any_more(vm: VirtualMachine) -> str:
     if grant.role_id and not Role.objects.of(user_id).filter(pk=grant.role_id).exists():
         return "The role whose grant allowed it was taken away."
     return _why_not_of(vm)
+
+
+def _why_not_with_token(token_id: UUID, vm: VirtualMachine) -> str:
+    rows = ApiToken.objects.live().filter(pk=token_id)
+    token = rows.values("scopes", "templates").first()
+    if token is None:
+        return "The token that asked for it was revoked or has expired."
+    if {"vms", "admin"}.isdisjoint(token["scopes"]):
+        return "The token that asked for it may use no VMs any more."
+    if token["templates"] is not None and str(vm.template_id) not in token["templates"]:
+        return "The token that asked for it may not use its template any more."
+    return ""
 
 
 def _why_not_of(vm: VirtualMachine) -> str:

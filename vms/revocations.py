@@ -48,11 +48,16 @@ def apply(revoked: Revoked, running_vms: str, actor: Actor) -> list[Hit]:
     if revoked.kind == "role":  # its grants, before the VMs: a VM's end locks them in this order
         list(Grant.objects.select_for_update().filter(role=revoked.id).order_by("pk"))
     what = _WHAT.get(revoked.kind, revoked.kind)
-    reason = f"Its {what} was revoked by {actor.name}."
+    done = "narrowed" if revoked.kind == "narrowing" else "revoked"
+    reason = f"Its {what} was {done} by {actor.name}."
     return _apply(list(_reached(revoked)), running_vms, reason)
 
 
-_WHAT = {"use": "owner's right to ask for VMs", "rights": "owner's right to its image"}
+_WHAT = {
+    "use": "owner's right to ask for VMs",
+    "rights": "owner's right to its image",
+    "narrowing": "token",
+}
 
 
 def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
@@ -60,6 +65,8 @@ def _reached(revoked: Revoked) -> QuerySet[VirtualMachine]:
         return _open(Q(pk__in=_closed(Q(requested_by=revoked.id), revoked.held)))
     if revoked.kind == "membership":
         about = Q(grant__role=revoked.id, requested_by=revoked.user_id)
+    elif revoked.kind == "narrowing":
+        about = _outside(revoked)
     else:
         about = {
             "grant": Q(grant=revoked.id),
@@ -82,6 +89,22 @@ def _closed(about: Q, held: Held | None = None) -> list[UUID]:
         .prefetch_related("template__of_image__labels")
     )
     return [vm.pk for vm in rows if not openness.stays_open(vm, held)]
+
+
+def _outside(revoked: Revoked) -> Q:
+    """Return the condition on VMs of a token that it may not have within its bounds."""
+    mine, bounds = Q(token=revoked.id), revoked.bounds
+    if not bounds.vms:
+        return mine
+    outside = Q(pk__in=_closed(mine))  # scopes may have been what an image requires
+    if bounds.templates is not None:
+        outside |= mine & ~Q(template__in=bounds.templates)
+    if bounds.maximum_vms is None:
+        return outside
+    left = VirtualMachine.objects.open().filter(mine).exclude(outside)
+    surplus = max(0, left.count() - bounds.maximum_vms)
+    waiting = left.filter(state=State.PENDING).order_by("-pk")
+    return outside | Q(pk__in=list(waiting.values_list("pk", flat=True)[:surplus]))
 
 
 def _open(about: Q) -> QuerySet[VirtualMachine]:

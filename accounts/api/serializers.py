@@ -223,6 +223,7 @@ class TokenOutput(Output):
     id = serializers.UUIDField()
     name = serializers.CharField()
     prefix = serializers.CharField(help_text="What may be shown of it, to tell it from others.")
+    key = serializers.CharField(allow_null=True, help_text="Of a key pair.")
     user = UserReference()
     scopes = serializers.ListField(child=serializers.ChoiceField(sorted(SCOPES)))
     templates = serializers.ListField(
@@ -263,7 +264,14 @@ class TokenOutput(Output):
 class NewTokenOutput(TokenOutput):
     """An API token with its clear text: the only time it is shown."""
 
-    token = serializers.CharField(source="clear_text")
+    token = serializers.CharField(
+        source="clear_text",
+        help_text="What a client sends as `Authorization: Bearer`; of a key pair as `X-Api-Key`.",
+    )
+    secret = serializers.SerializerMethodField(help_text="Of a key pair.")
+
+    def get_secret(self, token: ApiToken) -> str | None:
+        return token.clear_secret
 
 
 class TokenInput(Input):
@@ -274,6 +282,33 @@ class TokenInput(Input):
     networks = Texts(required=False, allow_null=True, help_text="CIDR, such as `10.0.0.0/8`.")
     maximum_vms = Whole(required=False, allow_null=True, min_value=1)
     expires_at = Moment(required=False, allow_null=True)
+    key = Text(
+        required=False,
+        max_length=100,
+        help_text="Makes a key pair, for tools that send `X-Api-Key`: the key of your choice.",
+    )
+    secret = Secret(
+        required=False,
+        max_length=500,
+        help_text="Of a key pair, without a colon. Without one it is made.",
+    )
+
+
+class TokenChanges(Input):
+    scopes = serializers.ListField(
+        child=OneOf(sorted(SCOPES)), min_length=1, max_length=20, required=False
+    )
+    templates = Texts(
+        required=False, allow_null=True, help_text="Ids or names; null: all that its account may."
+    )
+    networks = Texts(required=False, allow_null=True, help_text="CIDR; null: from anywhere.")
+    maximum_vms = Whole(required=False, allow_null=True, min_value=1)
+    expires_at = Moment(required=False, allow_null=True)
+    running_vms = OneOf(
+        CHOICES,
+        required=False,
+        help_text="What becomes of VMs that it may not have any more. Default: keep.",
+    )
 
 
 class RotateInput(Input):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import django_filters
 from rest_framework.response import Response
 
-from accounts import rights, rotation, tokens
+from accounts import key_pairs, rights, rotation, token_changes, tokens
 from accounts.api import serializers
 from accounts.api.querysets import users_visible_to
 from accounts.models import ApiToken
 from orchestrator.api.references import resolve
-from orchestrator.api.views import ApiView, Lists, Posts, Shows
+from orchestrator.api.views import ApiView, Lists, Patches, Posts, Shows
 from orchestrator.refusals import Invalid
 
 if TYPE_CHECKING:
@@ -51,6 +51,15 @@ class _Tokens(ApiView):
     def rows(self) -> QuerySet[ApiToken]:
         return ApiToken.objects.visible_to(self.actor).select_related("user", "created_by")
 
+    def find_templates(self, data: dict[str, Any]) -> None:
+        """Put ids in the place of the templates that a body names."""
+        if data.get("templates") is not None:
+            data["templates"] = self.template_ids(data["templates"])
+
+    def template_ids(self, references: list[str]) -> list[UUID]:
+        """Return the ids of the templates that a token is narrowed to."""
+        raise Invalid.field("templates", "Templates are not known here.")
+
 
 class TokenList(_Tokens, Lists, Posts):
     """`vms.api` extends this with names of templates, which are not known here."""
@@ -61,21 +70,24 @@ class TokenList(_Tokens, Lists, Posts):
     shown_once = True
     docs = {
         "GET": "List the tokens that you may see.",
-        "POST": "Make a token. Its clear text is in `token`, this once.",
+        "POST": "Make a token, or with `key` a key pair. Its clear text is in `token`, this once.",
     }
-
-    def template_ids(self, references: list[str]) -> list[UUID]:
-        """Return the ids of the templates that a token is narrowed to."""
-        raise Invalid.field("templates", "Templates are not known here.")
 
     def perform(self, data: dict[str, Any]) -> ApiToken:
         if "user" in data:
             rows = users_visible_to(self.actor)
             data["user"] = resolve(rows, data["user"], field="user", name="username")
-        if data.get("templates") is not None:
-            data["templates"] = self.template_ids(data["templates"])
-        token, clear_text = tokens.create_token(self.actor, **data)
-        token.clear_text = clear_text  # type: ignore[attr-defined]
+        self.find_templates(data)
+        if "key" not in data:
+            if "secret" in data:
+                raise Invalid.field("secret", "Give a key, too: a secret of one's own needs one.")
+            token, clear_text = tokens.create_token(self.actor, **data)
+            token.clear_text = clear_text
+            return token
+        data.setdefault("secret", key_pairs.new_secret())
+        token = key_pairs.create_key_pair(self.actor, **data)
+        token.clear_secret = data["secret"]
+        token.clear_text = key_pairs.encoded(token.key or "", data["secret"])
         return token
 
     def answer(self, thing: ApiToken) -> Response:
@@ -83,8 +95,21 @@ class TokenList(_Tokens, Lists, Posts):
         return Response(body, status=self.status, headers={"Location": self.location(thing)})
 
 
-class TokenItem(_Tokens, Shows):
-    docs = {"GET": "Show a token. Its secret is kept nowhere."}
+class TokenItem(_Tokens, Shows, Patches):
+    """`vms.api` extends this as the list."""
+
+    changes = serializers.TokenChanges
+    revokes = True
+    docs = {
+        "GET": "Show a token. Its secret is kept nowhere.",
+        "PATCH": "Change what a token is narrowed to. What is taken away ends at once: what it has "
+        "queued outside of that is cancelled, and its VMs of templates that it may not use any "
+        "more are kept, stopped or deleted as chosen.",
+    }
+
+    def change(self, token: ApiToken, data: dict[str, Any]) -> None:
+        self.find_templates(data)
+        token_changes.change_token(self.actor, token, **data)
 
 
 class TokenRights(ApiView):
@@ -135,7 +160,7 @@ class TokenRotate(_Tokens, Posts):
 
     def perform(self, data: dict[str, Any]) -> ApiToken:
         token, clear_text = rotation.rotate_token(self.actor, self.target(), **data)
-        token.clear_text = clear_text  # type: ignore[attr-defined]
+        token.clear_text = clear_text
         return token
 
     def answer(self, thing: ApiToken) -> Response:

@@ -1,4 +1,4 @@
-"""Routes below `/api/v2/`. `tokens/` itself is in `vms.api`, which knows templates by name."""
+"""Routes below `/api/v2/`. `tokens/` and `tokens/<id>/` are in `vms.api`, which knows templates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ urlpatterns = [
     route("invitations/<uuid:id>/revoke/", signin.InvitationRevoke, "invitation-revoke"),
     route("service-accounts/", views.ServiceAccountList, "service-accounts"),
     route("service-accounts/<uuid:id>/", views.ServiceAccountItem, "service-account"),
-    route("tokens/<uuid:id>/", tokens.TokenItem, "token"),
     route("tokens/<uuid:id>/rights/", tokens.TokenRights, "token-rights"),
     route("tokens/<uuid:id>/revoke/", tokens.TokenRevoke, "token-revoke"),
     route("tokens/<uuid:id>/rotate/", tokens.TokenRotate, "token-rotate"),

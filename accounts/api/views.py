@@ -71,6 +71,7 @@ class RoleItem(Shows, Patches):
     model = Role
     output = serializers.RoleOutput
     changes = serializers.RoleChanges
+    revokes = True
     docs = {
         "GET": "Show a role with its permissions.",
         "PATCH": "Change its weight: how large its share is when roles compete for the pool; and, "
@@ -164,6 +165,7 @@ class UserItem(_Accounts, Shows, Patches):
     tag = "users"
     kind = User.Kind.PERSON
     changes: ClassVar[type[Input]] = serializers.UserChanges
+    revokes = True
     docs: ClassVar[dict[str, str]] = {
         "GET": "Show an account.",
         "PATCH": "Change an account's roles, or whether it is active. What is taken away ends at "

@@ -22,6 +22,7 @@ PAGES = frozenset(
         "mfa_activate_totp",
         "mfa_add_webauthn",
         "console:token-create",
+        "console:token-change",
         "accounts:user-create",
         "accounts:user-roles",
         "accounts:user-active",
@@ -48,6 +49,7 @@ PAGES = frozenset(
 API = frozenset(
     {
         ("POST", "api:tokens"),
+        ("PATCH", "api:token"),
         ("POST", "api:token-rotate"),
         ("POST", "api:users"),
         ("PATCH", "api:user"),

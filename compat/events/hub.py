@@ -15,13 +15,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
-from uuid import uuid4
 
 import structlog
 
 from compat.events.guard import SocketGuard, Watcher, is_own_origin
 from compat.events.logs import follow
 from compat.events.messages import TYPES, Translator, message
+from compat.events.present import Presence
+from compat.events.relayed import Relay
+from compat.events.socket import ALWAYS, Socket
 from compat.wire.answers import unauthorized
 from compat.wire.paths import PREFIX, normal
 from events.stream import KEPT, Checks, Reader
@@ -36,54 +38,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 SUBSCRIBE = f"{PREFIX}/ws/subscribe"
-QUEUE = 2048  # messages that wait for one client
 LARGEST = 64 * 1024  # bytes of a message from a client
 STATS_SECONDS = 5.0
 UNSUBSCRIBE = "unsubscribe"  # the name of the wake-up, with client, account and types behind it
 _POLICY, _GOING_AWAY = 1008, 1001
-_DEFAULT = frozenset({"global"})
-
-
-class Socket:
-    """One connection: what it has subscribed to, and what waits to be sent."""
-
-    def __init__(self, watcher: Watcher, types: frozenset[str]) -> None:
-        self.id = str(uuid4())
-        self.watcher = watcher
-        self.types = types
-        self._waiting: asyncio.Queue[str] = asyncio.Queue(QUEUE)
-
-    def put(self, told: dict[str, Any]) -> None:
-        """Queue a message; when too many wait, it is lost."""
-        with contextlib.suppress(asyncio.QueueFull):
-            self._waiting.put_nowait(json.dumps(told, default=str))
-
-    async def send_all(self, send: Send) -> None:
-        while True:
-            await send({"type": "websocket.send", "text": await self._waiting.get()})
-
-    def answer(self, text: str) -> None:
-        """Answer what the client says: a ping, the wish for its id, an end of subscriptions."""
-        try:
-            said = json.loads(text)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(said, dict):
-            return
-        ref_id = said.get("id") if isinstance(said.get("id"), str) else ""
-        names = {"client_id": self.id, "ref_id": ref_id or ""}
-        match said.get("event_type"), said.get("message"):
-            case "health", "ping":
-                self.put(message("health", "pong", **names))
-            case "system", "client-id":
-                self.put(message("system", "client-id", {"client-id": self.id}, **names))
-            case _, "unsubscribe":
-                types = said.get("event_types") or said.get("body")
-                if isinstance(types, list):
-                    self.unsubscribe(str(one) for one in types)
-
-    def unsubscribe(self, types: Any) -> None:
-        self.types = (self.types - set(types)) | _DEFAULT
 
 
 class EventsHub:
@@ -97,7 +55,12 @@ class EventsHub:
         self._reader = Reader(hub)
         self._checks = Checks(self._guard)
         self._sockets: dict[str, Socket] = {}
+        self._relay = Relay(self._all)
+        self._presence = Presence(self._all)
         hub.listen(self._on_wake)
+
+    def _all(self) -> list[Socket]:
+        return list(self._sockets.values())
 
     def _on_wake(self, name: str) -> None:
         kind, _, rest = name.partition(":")
@@ -144,7 +107,7 @@ class EventsHub:
             return
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("event_types", [""])
         wanted = {one.strip().lower() for text in asked for one in text.split(",")}
-        socket = Socket(watcher, frozenset(wanted & set(TYPES)) | _DEFAULT)
+        socket = Socket(watcher, frozenset(wanted & set(TYPES)) | ALWAYS)
         async with contextlib.AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self._reader.watching())
@@ -152,11 +115,14 @@ class EventsHub:
                 log.warning("hub.store_away", error=type(error).__name__)
                 await _refuse(scope, send, 503, "The database does not answer. Try again soon.")
                 return
-            self._sockets[socket.id] = socket
-            stack.callback(self._sockets.pop, socket.id)
             told = {"client_id": socket.id, "subscriptions": sorted(socket.types)}
             text = "WebSocket connection established; subscribed to global by default"
             socket.put(message("global", text, told, client_id=socket.id))
+            stack.callback(self._presence.changed)
+            self._sockets[socket.id] = socket
+            stack.callback(self._sockets.pop, socket.id)
+            self._presence.changed()
+            stack.enter_context(self._relay.for_types(socket.types))
             await self._connect(watcher, receive, send, None, socket)
 
     async def _connect(

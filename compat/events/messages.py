@@ -33,6 +33,11 @@ _JOB_MESSAGES: dict[str, str] = {
     Job.State.FAILED: "JOB_FAILED",
     Job.State.CANCELLED: "JOB_FAILED",
 }
+_SOCKET_MESSAGES = {"live": "HOST_WEBSOCKET_CONNECTED", "lost": "HOST_WEBSOCKET_DISCONNECTED"}
+_CACHE_MESSAGES = {
+    "host.image_cached": "CACHE_ITEM_ADDED",
+    "host.image_uncached": "CACHE_ITEM_REMOVED",
+}
 _AUTH_MESSAGES = {
     "user.created": "USER_ADDED",
     "user.deleted": "USER_REMOVED",
@@ -80,6 +85,8 @@ class Translator:
             made += self._machines(actor, [e for e in seen if e.kind == "vm.changed"], types)
         if "orchestrator" in types:
             made += _hosts([e for e in seen if e.subject.startswith("host:")])
+        if "catalog_cache" in types or "orchestrator" in types:
+            made += _caches([e for e in seen if e.kind in _CACHE_MESSAGES], types)
         if "job_manager" in types:
             made += _jobs(actor, [e for e in seen if e.kind == "job.changed"])
         if "auth" in types:
@@ -140,8 +147,30 @@ def _hosts(events: list[Event]) -> Iterator[Told]:
                 healthy = event.data.get("health") == Health.HEALTHY
                 body["state"] = "healthy" if healthy else "unhealthy"
                 yield event, message("orchestrator", "HOST_HEALTH_UPDATE", body)
+            case "host.changed" if event.data.get("events") in _SOCKET_MESSAGES:
+                name = _SOCKET_MESSAGES[event.data["events"]]
+                yield event, message("orchestrator", name, body)
             case "host.reverse_proxy_changed":
                 yield event, message("orchestrator", "HOST_REVERSE_PROXY_UPDATED", body)
+
+
+def _caches(events: list[Event], types: frozenset[str]) -> Iterator[Told]:
+    for event in events:
+        data, name = event.data, _CACHE_MESSAGES[event.kind]
+        item = {
+            "catalog_id": data.get("catalog_id", ""),
+            "version": data.get("version", ""),
+            "architecture": data.get("architecture", ""),
+            "cache_size": data.get("size_mib", 0),
+            "cache_type": data.get("type", ""),
+            "cached_date": data.get("cached_at") or "",
+        }
+        host_id = event.subject.partition(":")[2]
+        if "catalog_cache" in types:
+            yield event, message("catalog_cache", name, {"host_id": host_id, **item})
+        if "orchestrator" in types:
+            about = {"host_id": host_id, "event": {"message": name, **item}}
+            yield event, message("orchestrator", "HOST_CATALOG_CACHE_EVENT", about)
 
 
 def _jobs(actor: Actor, events: list[Event]) -> Iterator[Told]:

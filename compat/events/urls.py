@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from compat.events import present
 from compat.events.hub import UNSUBSCRIBE
 from compat.events.messages import TYPES
 from compat.wire.answers import answer
-from compat.wire.endpoints import Endpoint, Refused, route
+from compat.wire.endpoints import Endpoint, route
 from orchestrator.refusals import Invalid
 from orchestrator.web import wake
 
@@ -30,10 +31,22 @@ class Unsubscribe(Endpoint):
         return answer({"client_id": client_id, "event_types": types})
 
 
-_CLIENTS = "Who else is connected is not told. Read /metrics for how many there are."
+class Clients(Endpoint):
+    """GET who is connected to the hub, with what they have subscribed to."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return answer(self.filtered(present.connected(self.actor)))
+
+
+class Stats(Endpoint):
+    """GET how many are connected, to what, and how much was sent to them."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return answer(present.counted(present.connected(self.actor)))
+
 
 urlpatterns = [
     route("ws/unsubscribe", Unsubscribe, "unsubscribe"),
-    route("ws/clients", Refused, "socket-clients", why=_CLIENTS),
-    route("ws/stats", Refused, "socket-stats", why=_CLIENTS),
+    route("ws/clients", Clients, "socket-clients"),
+    route("ws/stats", Stats, "socket-stats"),
 ]

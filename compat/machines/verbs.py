@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
@@ -134,12 +135,10 @@ class Rename(Endpoint):
 
 
 class Execute(Endpoint):
-    """PUT: a command in the guest, as the account that its tools run as."""
+    """PUT: a command in the guest; a script of the host's disk, if given, runs before it."""
 
     def put(self, request: HttpRequest, id: str, host: str = "") -> HttpResponse:
         vm = finding.machine(self.actor, id, host)
-        if self.body.has("script"):
-            raise Invalid("Scripts of a host's disk are not run. Send their text as the command.")
         given = self.body.get("environment_variables") or {}
         if not isinstance(given, dict):
             raise Invalid("Invalid request body: environment_variables must be an object.")
@@ -148,10 +147,28 @@ class Execute(Endpoint):
             self.actor,
             vm,
             command=self.body.text("command", needed=True),
+            host_script=self.host_script(),
+            user=self.body.text("user"),
+            sudo=self.body.flag("use_sudo"),
             environment={str(key): str(value) for key, value in given.items()},
             timeout_seconds=seconds,
         )
         return held(self.actor, job, "execute", vm, seconds=seconds + 60)
+
+    def host_script(self) -> verbs.HostScript | None:
+        """Return the script of the host's disk that is to be copied and run, if any."""
+        if not self.body.has("script"):
+            return None
+        script = self.body.inner("script")
+        path = script.text("path", needed=True)
+        given = script.get("parameters") or []
+        try:
+            parameters = shlex.split(given) if isinstance(given, str) else given
+        except ValueError:
+            raise Invalid("Invalid request body: a quote in parameters has no end.") from None
+        if not isinstance(parameters, list) or not all(isinstance(one, str) for one in parameters):
+            raise Invalid("Invalid request body: parameters must be a list of strings.")
+        return verbs.HostScript(path, script.text("remote_path") or path, parameters)
 
 
 class Upload(Endpoint):

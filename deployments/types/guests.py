@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from deployments.planning import Step
 from deployments.schemas import Field
@@ -69,10 +70,16 @@ def do(change: Change) -> Step:
         "vm.execute",
         script=new["script"],
         interpreter=new["interpreter"],
+        **_as_whom(new),
         timeout_seconds=new["timeout_seconds"],
         undo=False,
         repeatable=new["repeatable"],
     )
+
+
+def _as_whom(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return as whom a script runs, where that was said."""
+    return {name: values[name] for name in ("user", "sudo") if values.get(name)}
 
 
 def undo(change: Change, latest: int = 100) -> list[Step]:
@@ -87,6 +94,7 @@ def undo(change: Change, latest: int = 100) -> list[Step]:
             "vm.execute",
             script=old["undo"],
             interpreter=old["interpreter"],
+            **_as_whom(old),
             timeout_seconds=old["timeout_seconds"],
             undo=True,
             repeatable=old["repeatable"],
@@ -108,6 +116,8 @@ SCRIPT = DeployableType(
         "script": Field("lines", "Commands to run", required=True),
         "undo": Field("lines", "Commands that take them back"),
         "interpreter": Field("text", "What runs them", default="/bin/sh"),
+        "user": Field("text", "Account in the guest that runs them"),
+        "sudo": Field("flag", "With sudo"),
         "order": Field("integer", "Order", default=DEPLOY, **ORDER),  # type: ignore[arg-type]
         "undo_order": Field("integer", "Order of undoing", default=UNDEPLOY, **ORDER),  # type: ignore[arg-type]
         "timeout_seconds": Field("integer", "Time limit", default=300, least=1, most=86_400),

@@ -6,7 +6,7 @@ seconds, moments aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,9 +29,11 @@ from .values import ProxyHost as ProxyHost
 from .values import ProxyRoute as ProxyRoute
 from .values import PushSpec as PushSpec
 from .values import RemoteVM as RemoteVM
+from .values import Report as Report
 from .values import ReverseProxy as ReverseProxy
 from .values import SharedFolder as SharedFolder
 from .values import Snapshot as Snapshot
+from .values import Topic as Topic
 from .values import VMStatus as VMStatus
 from .values import VMType as VMType
 
@@ -154,9 +156,19 @@ class Driver(Protocol):
         """Delete a VM; a running one only with `force`. Absence is proven by a later list only."""
 
     def execute(
-        self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
+        self,
+        vm_id: str,
+        command: str,
+        environment: Mapping[str, str],
+        timeout_seconds: float,
+        *,
+        user: str = "",
+        sudo: bool = False,
     ) -> ExecuteResult:
-        """Run a command in a VM; a non-zero exit code is a result, not an error."""
+        """Run a command in a VM; a non-zero exit code is a result, not an error.
+
+        Without `user` it is the account that the guest's tools run as; with `sudo` it is root.
+        """
 
     def upload(self, vm_id: str, path: str, remote_path: str) -> None:
         """Copy a file from the host's disk into a running VM."""
@@ -225,11 +237,13 @@ class AsyncDriver(Protocol):
     async def inventory(self) -> Inventory:
         """Hardware, VMs and cached images."""
 
-    def news(self) -> AsyncIterator[News]:
+    def news(self, report: Callable[[Report], None] | None = None) -> AsyncIterator[News]:
         """Follow the host's events, for ever: the first item says that the connection stands.
 
-        Ends only by raising: NOT_FOUND when the host offers no events. Nothing that happened while
-        there was no connection is told later.
+        What the host tells of itself beside them goes to `report`, which is called in the event
+        loop and must not block; without one the host is not asked for it. Ends only by raising:
+        NOT_FOUND when the host offers no events. Nothing that happened while there was no
+        connection is told later.
         """
 
     async def aclose(self) -> None:

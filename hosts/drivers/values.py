@@ -255,6 +255,21 @@ class Inventory:
     images: tuple[CachedImage, ...] | None
 
 
+Topic = Literal["stats", "log", "proxy", "traffic"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a host told of itself for others to see as it is: nothing of it is stored.
+
+    `name` is the event in the host's words; `body` has plain values only, without secrets.
+    """
+
+    topic: Topic
+    name: str
+    body: Mapping[str, str | int | float | bool]
+
+
 @dataclass(frozen=True)
 class News:
     """What a host told by itself: a hint where to look, never what is.

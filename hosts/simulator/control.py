@@ -22,6 +22,9 @@ Keys of a PATCH, all optional:
 ``events``                 whether the events hub is offered; false also ends its connections
 ``renames_running``        whether a VM that is not stopped may get another name
 ``drop_events``            end the connections of the events hub
+``files``                  path → text: the files of its disk that can be copied into guests
+``traffic``                a port: somebody asks what the reverse proxy listens at there, if
+                           anything, and the host tells that it forwarded it
 ``vms``                    the whole list of VMs: ``{name, state, cpus, memory (MiB), disk (GiB),
                            type, os, ip, id, home}``; only ``name`` is needed. A VM that is there
                            already (same id, or same name) is changed and stays the same VM
@@ -166,8 +169,12 @@ def _check(name: str, value: Any) -> Any:
         return value
     if name == "pack_room" and value is None:
         return None
-    if name in _NUMBERS or name == "pack_room":
+    if name in _NUMBERS or name in ("pack_room", "traffic"):
         return _whole(name, value)
+    if name == "files":
+        if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+            raise ValueError("“files” must be an object of paths and texts.")
+        return value
     if name == "state_method":
         return _one_of(name, value, _METHODS)
     if name == "vms":
@@ -231,6 +238,8 @@ def apply(host: Host, patch: dict[str, Any]) -> None:
                 _replace_vms(host, value)
             case "drop_events":
                 hub.drop(host)
+            case "traffic":
+                _forward(host, str(value))
             case _:
                 setattr(host, _NUMBERS.get(name, name), value)
     if not host.is_up:
@@ -238,6 +247,22 @@ def apply(host: Host, patch: dict[str, Any]) -> None:
             cut(transport)
     if not host.events:
         hub.drop(host)
+
+
+def _forward(host: Host, port: str) -> None:
+    """Tell what a request to this port of the reverse proxy causes: one event for each request."""
+    for one in host.proxy_hosts:
+        if one["port"] != port:
+            continue
+        told = {"reverse_proxy_host_id": one["id"], "host": one["host"], "port": port}
+        if route := one.get("tcp_route"):
+            target = f"{route.get('target_host', '')}:{route.get('target_port', '')}"
+            hub.tell(host, "reverse_proxy", "TCP Traffic Forwarded", told | {"target": target})
+        elif one["http_routes"]:
+            route = one["http_routes"][0]
+            target = f"{route.get('target_host', '')}:{route.get('target_port', '')}"
+            told |= {"path": route.get("path", "/"), "target": target}
+            hub.tell(host, "reverse_proxy", "HTTP Traffic Forwarded", told)
 
 
 def _replace_vms(host: Host, rows: list[dict[str, Any]]) -> None:

@@ -2,9 +2,10 @@
 
 Understands simple commands joined by ``;``, new lines, ``&&``, ``||`` and ``|``, single and double
 quotes, ``$NAME`` and ``${NAME}``, ``>``, ``>>`` and ``>&2``; the commands ``echo``, ``true``,
-``false``, ``exit``, ``sleep``, ``hostname``, ``printenv``; ``printf``, ``cat``, ``base64 -d``,
-``sha256sum``, ``test``, ``mkdir``, ``chmod``, ``mv``, ``rm`` on the files of the guest, which it
-keeps as long as the simulator runs; and ``systemctl`` with its services. Everything else is
+``false``, ``exit``, ``sleep``, ``hostname``, ``whoami``, ``printenv``; ``printf``, ``cat``,
+``base64 -d``, ``sha256sum``, ``test``, ``mkdir``, ``chmod``, ``mv``, ``rm`` on the files of the
+guest, which it keeps as long as the simulator runs; ``systemctl`` with its services; and ``sh``,
+``bash``, ``zsh`` with a script from a pipe, a file with parameters, or ``-c``. Everything else is
 "command not found" with code 127.
 """
 
@@ -25,6 +26,9 @@ _VARIABLE = re.compile(r"'[^']*'|\$(\w+)|\$\{(\w+)\}")
 _JOINTS = frozenset({";", "&&", "||", "|"})
 # Accepted, and without an effect here.
 _SILENT = frozenset({"true", "", "set", "cd", "export", "mkdir", "chmod"})
+_SHELLS = frozenset({"sh", "bash", "zsh", "/bin/sh", "/bin/bash", "/bin/zsh"})
+MAX_DEPTH = 8  # of shells that run shells
+TOOLS_USER = "parallels"  # whom commands run as, unless told otherwise
 
 
 @dataclass(slots=True)
@@ -64,7 +68,9 @@ class CommandError(Exception):
         self.code = code
 
 
-async def execute(command: str, environment: dict[str, str], disk: Disk | None = None) -> Outcome:
+async def execute(
+    command: str, environment: dict[str, str], disk: Disk | None = None, *, depth: int = 0
+) -> Outcome:
     """Run a command line with these environment variables; ``sleep`` really waits."""
     outcome = Outcome()
     try:
@@ -74,7 +80,7 @@ async def execute(command: str, environment: dict[str, str], disk: Disk | None =
         words = list(lexer)
     except ValueError as error:
         return Outcome(stderr=f"sh: syntax error: {error}\n", exit_code=2)
-    shell = _Shell(environment, disk or Disk(), outcome)
+    shell = _Shell(environment, disk or Disk(), outcome, depth)
     parts = _split(words)
     piped = b""
     for number, (joint, argv) in enumerate(parts):
@@ -111,10 +117,13 @@ def _split(words: list[str]) -> list[tuple[str, list[str]]]:
 class _Shell:
     """Runs simple commands, one after the other, into one outcome."""
 
-    def __init__(self, environment: dict[str, str], disk: Disk, outcome: Outcome) -> None:
+    def __init__(
+        self, environment: dict[str, str], disk: Disk, outcome: Outcome, depth: int
+    ) -> None:
         self.environment = environment
         self.disk = disk
         self.outcome = outcome
+        self.depth = depth
 
     async def run(self, argv: list[str], given: bytes, *, into_pipe: bool) -> tuple[bytes, bool]:
         """Run one command; return what it puts into a pipe, and whether it ends the whole line."""
@@ -129,6 +138,8 @@ class _Shell:
         try:
             if name == "sleep":
                 await _sleep(args)
+            elif name in _SHELLS:
+                written = await self._script(args, given)
             else:
                 written = self._written(name, args, given)
         except CommandError as error:
@@ -154,6 +165,7 @@ class _Shell:
             "echo": _echo,
             "printf": _printf,
             "base64": _decode,
+            "whoami": lambda args, given: f"{self.environment.get('USER', TOOLS_USER)}\n".encode(),
             "hostname": lambda args, given: f"{self.environment.get('HOSTNAME', '')}\n".encode(),
             "printenv": self._printenv,
             "cat": lambda args, given: b"".join(map(self._read, args)) if args else given,
@@ -166,6 +178,24 @@ class _Shell:
         if name not in known:
             raise CommandError(f"sh: {name}: command not found", 127)
         return known[name](args, given)
+
+    async def _script(self, args: list[str], given: bytes) -> bytes:
+        """Run a shell within this one; its exit code and errors become those of this command."""
+        if self.depth >= MAX_DEPTH:
+            raise CommandError("sh: too many shells within each other", 126)
+        if args[:1] == ["-c"]:
+            text, args = (args[1:2] or [""])[0], args[1:]
+        elif args:
+            if args[0] not in self.disk.files:
+                raise CommandError(f"sh: {args[0]}: No such file or directory", 127)
+            text = self.disk.files[args[0]].decode(errors="replace")
+        else:
+            text = given.decode(errors="replace")
+        numbered = {str(number): value for number, value in enumerate(args)}
+        inner = await execute(text, self.environment | numbered, self.disk, depth=self.depth + 1)
+        self.outcome.exit_code = inner.exit_code
+        self.outcome.stderr += inner.stderr
+        return inner.stdout.encode()
 
     def _read(self, path: str) -> bytes:
         if path not in self.disk.files:

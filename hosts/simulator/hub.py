@@ -28,6 +28,7 @@ TYPES = frozenset(
     }
 )
 QUEUE_LENGTH = 2048  # per client; what does not fit is dropped
+STATS_SECONDS = 5.0
 
 
 class Subscriber:
@@ -49,6 +50,13 @@ def tell(host: Host, event_type: str, message: str, body: dict[str, Any]) -> Non
     for one in () if host.hangs else host.subscribers or ():
         if event_type in one.types:
             one.offer(_frame(host, event_type, message, body=body))
+
+
+def log(host: Host, text: str) -> None:
+    """Write a line of the host's log, and tell it."""
+    time = rfc3339(host.now())
+    host.log.append(f"{time} INFO {text}")
+    tell(host, "system_logs", "System Log", {"level": "info", "message": text, "time": time})
 
 
 def drop(host: Host) -> None:
@@ -75,7 +83,9 @@ async def serve(request: Request, receive: Receive, send: Send) -> None:
     text = "WebSocket connection established subscribed to global by default"
     told = {"client_id": one.id, "subscriptions": sorted(one.types)}
     one.offer(_frame(host, "global", text, body=told))
-    listening = asyncio.create_task(_listen(host, one, receive))
+    beside = [asyncio.create_task(_listen(host, one, receive))]
+    if "stats" in one.types:
+        beside.append(asyncio.create_task(_tell_stats(host, one)))
     try:
         while (frame := await one.waiting.get()) is not None:
             await send({"type": "websocket.send", "text": frame})
@@ -83,7 +93,8 @@ async def serve(request: Request, receive: Receive, send: Send) -> None:
     except (OSError, RuntimeError):
         pass  # the client is gone
     finally:
-        listening.cancel()
+        for task in beside:
+            task.cancel()
         host.subscribers = {other for other in host.subscribers if other is not one} or None
 
 
@@ -96,6 +107,29 @@ def _refusal(request: Request) -> int:
     except UnauthorizedError:
         return 401
     return 0
+
+
+async def _tell_stats(host: Host, one: Subscriber) -> None:
+    """Tell one client each few seconds what the host's own service takes: more with its VMs."""
+    while True:
+        if not host.hangs:
+            one.offer(_frame(host, "stats", "System Stats", body=_stats(host)))
+        await asyncio.sleep(STATS_SECONDS)
+
+
+def _stats(host: Host) -> dict[str, Any]:
+    running = sum(1 for _ in host.running())
+    memory = (80 + 12 * len(host.vms)) * 1024 * 1024
+    asked = sum((host.counters or {}).values())
+    return {
+        "memory_bytes": memory,
+        "memory_alloc_bytes": memory // 2,
+        "cpu_user_seconds": round(asked * 0.002, 3),
+        "cpu_system_seconds": round(asked * 0.001, 3),
+        "cpu_percent": round(min(100.0, 0.5 + 3.5 * running), 1),
+        "goroutines": 40 + 2 * len(host.open_requests),
+        "goroutines_smoothed": 40,
+    }
 
 
 async def _listen(host: Host, one: Subscriber, receive: Receive) -> None:

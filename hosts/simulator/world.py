@@ -171,6 +171,8 @@ class Host:
     log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     """What was asked of it but for reads; the newest line is the last."""
     proxy_hosts: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """Files of its disk that can be copied into guests, by path."""
     pack_room: int | None = None
     """Bytes that one pack, or what is unpacked of it, may take; None does not bound them."""
     bundle_bytes: int = 64 * 1024

@@ -94,4 +94,7 @@ def _note(host_id: UUID, holder: UUID | None, **values: object) -> None:
     with transaction.atomic():
         if HostWatch.objects.filter(pk=host_id, holder=holder).update(**values):
             name = Host.objects.values_list("name", flat=True).get(pk=host_id)
-            publish("host.changed", f"host:{host_id}", {"name": name}, permission="hosts.view")
+            told = {"name": name}
+            if "live_since" in values:
+                told["events"] = "lost" if values["live_since"] is None else "live"
+            publish("host.changed", f"host:{host_id}", told, permission="hosts.view")

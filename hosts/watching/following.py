@@ -8,6 +8,7 @@ import random
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +16,7 @@ import structlog
 from hosts.calls import limits
 from hosts.drivers import open_async_driver
 from hosts.drivers.base import ErrorKind, HostError, News
+from hosts.watching.passing import Passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,9 +40,13 @@ class Told:
 
 
 class Follower:
-    """Follows the hosts that it is given; what they tell comes out of `told`."""
+    """Follows the hosts that it is given; what they tell comes out of `told`.
+
+    What they tell of themselves is passed on at once, and nothing of it is kept.
+    """
 
     def __init__(self) -> None:
+        self._passing = Passing()
         self.told: queue.SimpleQueue[Told] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._hosts: dict[UUID, Host] = {}
@@ -73,6 +79,7 @@ class Follower:
         if task := self._tasks.pop(host_id, None):
             task.cancel()
             del self._hosts[host_id]
+            self._passing.forget(host_id)
 
     async def _end_all(self) -> None:
         tasks = list(self._tasks.values())
@@ -87,7 +94,7 @@ class Follower:
             try:
                 driver = open_async_driver(host.driver, host.connection, limits=limits())
                 try:
-                    async for news in driver.news():
+                    async for news in driver.news(partial(self._passing.on, host_id)):
                         tries = 0
                         self.told.put(Told(host_id, news))
                 finally:

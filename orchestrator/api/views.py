@@ -20,6 +20,7 @@ from orchestrator.api.errors import StaleCopy
 from orchestrator.api.negotiation import JsonBody
 from orchestrator.api.pagination import NewestFirst
 from orchestrator.api.serializers import Nothing
+from orchestrator.db.locks import go_first
 from orchestrator.refusals import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ class Patches(ApiView):
     """PATCH: changes some fields of the object, if it is still the one that `If-Match` means."""
 
     changes: ClassVar[type[Input]]
+    # It may revoke something, for which it must go first, before the row is locked.
+    revokes: ClassVar[bool] = False
 
     def change(self, thing: Any, data: dict[str, Any]) -> Any:
         """Call the domain function."""
@@ -228,6 +231,8 @@ class Patches(ApiView):
         else:
             # The lock makes "read, compare, change" one thing for those who send `If-Match`.
             with transaction.atomic():
+                if self.revokes:
+                    go_first()
                 self.model._default_manager.select_for_update().filter(pk=thing.pk).first()
                 self._match(wanted, self.target())
                 self.change(thing, data)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestrator.console import service_accounts, views
+from orchestrator.console import service_accounts, tokens, views
 
 app_name = "console"
 urlpatterns = [
@@ -10,5 +10,6 @@ urlpatterns = [
     path("theme/", views.theme, name="theme"),
     path("service-accounts/", service_accounts.listing, name="service-accounts"),
     path("service-accounts/<uuid:id>/", service_accounts.page, name="service-account"),
-    path("tokens/new/", views.token_create, name="token-create"),
+    path("tokens/new/", tokens.create, name="token-create"),
+    path("tokens/<uuid:id>/change/", tokens.change, name="token-change"),
 ]

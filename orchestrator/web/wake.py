@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 CHANNEL = "orchestrator:wake"
 RECONNECT_SECONDS = 1.0
+STOP_SECONDS = 0.2
 PING_SECONDS = 5.0  # how long a connection may be silent before it is asked whether it lives
 
 
 @lru_cache(maxsize=1)
-def _client() -> redis.Redis:
+def client() -> redis.Redis:
+    """Return the process's client, which threads share; its calls end within a second."""
     # The package's default of three tries would make a caller wait for seconds.
     return redis.Redis.from_url(
         settings.REDIS_URL,
@@ -38,7 +39,7 @@ def _client() -> redis.Redis:
 def wake(name: str) -> None:
     """Tell every listening process that `name` (`job:<id>`, `events`) changed. Never raises."""
     try:
-        _client().publish(CHANNEL, name)
+        client().publish(CHANNEL, name)
     except redis.RedisError as error:
         log.info("wake.lost", name=name, error=type(error).__name__)
 
@@ -48,13 +49,13 @@ def first(name: str, seconds: int) -> bool:
 
     Raises `RedisError`, within a second.
     """
-    return bool(_client().set(f"orchestrator:first:{name}", 1, nx=True, ex=seconds))
+    return bool(client().set(f"orchestrator:first:{name}", 1, nx=True, ex=seconds))
 
 
 def forget(name: str) -> None:
     """Let the next one who asks be the first again. Never raises: it ends by itself."""
     try:
-        _client().delete(f"orchestrator:first:{name}")
+        client().delete(f"orchestrator:first:{name}")
     except redis.RedisError as error:
         log.info("forget.lost", name=name, error=type(error).__name__)
 
@@ -62,19 +63,20 @@ def forget(name: str) -> None:
 def broker_answers() -> bool:
     """Return whether Redis answers within a second."""
     try:
-        return bool(_client().ping())
+        return bool(client().ping())
     except redis.RedisError:
         return False
 
 
 class Hub:
-    """The one subscription of an asyncio process: hands every name to its listeners.
+    """A subscription of an asyncio process, as a rule its one: hands every name to its listeners.
 
     Listeners are called in the event loop and must not block. While Redis is away nothing comes,
     so whoever listens also looks by itself each second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channel: str = CHANNEL) -> None:
+        self._channel = channel
         self._listeners: list[Callable[[str], None]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -89,17 +91,16 @@ class Hub:
 
     async def stop(self) -> None:
         """End the subscription."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        while task and not task.done():
+            task.cancel()  # again: a connection that is being made swallows it
+            await asyncio.wait({task}, timeout=STOP_SECONDS)
 
     async def _run(self) -> None:
         away = False
         while True:
             try:
-                async for name in _names():
+                async for name in _names(self._channel):
                     away = False
                     for listener in self._listeners:
                         listener(name)
@@ -110,7 +111,7 @@ class Hub:
             await asyncio.sleep(RECONNECT_SECONDS)
 
 
-async def _names() -> AsyncIterator[str]:
+async def _names(channel: str) -> AsyncIterator[str]:
     """Yield the names that are woken; raises `RedisError` or `OSError` when the connection ends."""
     client = redis_asyncio.Redis.from_url(
         settings.REDIS_URL,
@@ -121,7 +122,7 @@ async def _names() -> AsyncIterator[str]:
     )
     try:
         async with client.pubsub() as subscription:
-            await subscription.subscribe(CHANNEL)
+            await subscription.subscribe(channel)
             yield ""  # whatever was missed while away: everybody looks once
             asked = False
             while True:

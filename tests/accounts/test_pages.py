@@ -5,7 +5,9 @@ from django.contrib.messages import get_messages
 
 from accounts import revocation
 from accounts.actors import Actor
-from accounts.models import ApiToken, Role, User
+from accounts.key_pairs import encoded, find_live_pair
+from accounts.models import ApiToken, AuditEvent, Role, User
+from accounts.revocation import Hit
 from accounts.tokens import create_token, find_live
 
 pytestmark = pytest.mark.django_db
@@ -26,13 +28,70 @@ def test_a_token_is_shown_once(as_, bob):
         "/tokens/new/", {"name": "nightly", "scopes": ["vms", "read"], "expires_in": "7"}
     )
     assert answer.status_code == 200
-    clear_text = answer.context["clear_text"]
+    clear_text = answer.context["token"].clear_text
     assert clear_text in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
     token = find_live(clear_text)
     assert (token.user, token.scopes) == (bob, ["read", "vms"])
     assert 6 < (token.expires_at - token.created_at).total_seconds() / 86_400 < 7.1
     assert clear_text not in client.get("/tokens/").content.decode()
+
+
+def test_a_key_pair_is_made_with_a_secret_of_ones_own_or_one_made(as_, bob):
+    client = as_(bob)
+    asked = {"name": "action", "scopes": ["vms"], "key": "my key", "networks": "10.0.0.0/8"}
+    made = client.post("/tokens/new/", asked | {"secret": " chosen "})
+    page = made.content.decode()
+    assert "MY_KEY" in page
+    token = find_live_pair(made.context["token"].clear_text, "10.0.0.1")
+    assert (token.user, token.key, token.networks) == (bob, "MY_KEY", ["10.0.0.0/8"])
+    assert find_live_pair(encoded("MY_KEY", " chosen "), "10.0.0.1") == token
+    shown = client.get(f"/tokens/{token.pk}/").content.decode()
+    assert "MY_KEY" in shown
+    assert "chosen" not in shown
+    assert "Rotate" not in shown
+    assert client.post("/tokens/new/", asked).status_code == 409  # the key is taken
+    made = client.post("/tokens/new/", asked | {"key": "other"}).context["token"]
+    assert len(made.clear_secret) > 40
+    assert find_live_pair(made.clear_text, "10.0.0.1").key == "OTHER"
+    answer = client.post("/tokens/new/", {"name": "x", "scopes": ["vms"], "secret": "alone"})
+    assert answer.status_code == 422
+    assert b"Give a key, too" in answer.content
+
+
+def test_a_token_is_changed_after_what_that_hits_was_seen(as_, bob, charlie, monkeypatch):
+    token, _ = create_token(Actor(bob), name="ci", scopes=["vms", "read"], maximum_vms=3)
+    page = f"/tokens/{token.pk}/change/"
+    assert as_(charlie).get(page).status_code == 404
+    client = as_(bob)
+    assert "as now: never" in client.get(page).content.decode()
+    as_now = {"scopes": ["vms", "read"], "maximum_vms": "3", "running_vms": "keep"}
+    client.post(page, as_now)
+    assert not AuditEvent.objects.filter(action="token.changed").exists()
+    client.post(page, as_now | {"networks": "10.0.0.0/8, fd00::/8", "expires_in": "7"})
+    token.refresh_from_db()
+    assert token.networks == ["10.0.0.0/8", "fd00::/8"]
+    assert token.expires_at
+    assert (token.maximum_vms, token.templates) == (3, None)
+
+    hit = Hit("vm", token.pk, "build-1", "pending", queued=True)
+    monkeypatch.setattr(revocation, "_entries", [(lambda revoked: [hit], lambda *_: [hit])])
+    wanted = as_now | {"networks": "10.0.0.0/8, fd00::/8", "maximum_vms": "1"}
+    answer = client.post(page, wanted)
+    assert b"build-1" in answer.content
+    token.refresh_from_db()
+    assert token.maximum_vms == 3
+    seen = answer.context["seen"]
+    assert client.post(page, wanted | {"seen": "others"}).status_code == 200
+    assert client.post(page, wanted | {"seen": seen}).status_code == 303
+    token.refresh_from_db()
+    assert token.maximum_vms == 1
+    event = AuditEvent.objects.filter(action="token.changed").latest("pk")
+    assert (event.data["before"], event.data["after"]) == ({"maximum_vms": 3}, {"maximum_vms": 1})
+    assert event.data["hit"] == [str(hit)]
+    bad = client.post(page, as_now | {"networks": "10.0.0.1/8"})
+    assert bad.status_code == 400
+    assert b"is no network" in bad.content
 
 
 def test_a_token_for_somebody_else_needs_the_right(as_, alice, bob, charlie):

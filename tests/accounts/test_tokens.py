@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts import expiring, rotation, tokens
 from accounts.actors import Actor
+from accounts.key_pairs import find_live_pair
 from accounts.models import ApiToken, AuditEvent, Role, User
 from accounts.permissions import ALL, PERMISSIONS, SCOPES
 from accounts.restrictions import WrongNetwork, check_network
@@ -293,3 +294,33 @@ def test_an_expiring_token_is_told_of_once(
     settings.TOKEN_WARNING_DAYS = 0
     ApiToken.objects.update(expiry_warned_at=None)
     assert expiring.warn() == 0
+
+
+def test_key_pairs_and_changes_over_the_api(bob: User) -> None:
+    api = Api(make(bob)[1])
+    asked = {"name": "action", "scopes": ["vms"], "key": "my key", "maximum_vms": 2}
+    made = api.post("tokens/", asked).json()
+    assert (made["key"], made["prefix"], len(made["secret"])) == ("MY_KEY", "MY_KEY", 43)
+    pair = find_live_pair(made["token"], "10.0.0.1")
+    assert pair and pair.maximum_vms == 2
+    assert is_problem(api.post("tokens/", asked), 409, "key_taken")
+    assert is_problem(api.post("tokens/", asked | {"key": "b", "secret": "a:b"}), 400)
+    assert is_problem(api.post("tokens/", {"name": "x", "scopes": ["vms"], "secret": "s"}), 400)
+    own = api.post("tokens/", asked | {"key": "b", "secret": "chosen"}).json()
+    assert (own["secret"], find_live_pair(own["token"], "") is not None) == ("chosen", True)
+
+    url = f"tokens/{made['id']}/"
+    shown = api.get(url)
+    assert "secret" not in shown.json() and "token" not in shown.json()
+    tag = shown["ETag"]
+    changes = {"scopes": ["read"], "networks": ["10.0.0.0/8"], "maximum_vms": None}
+    changed = api.patch(url, changes, If_Match=tag)
+    assert changed.status_code == 200, changed.content
+    assert {name: changed.json()[name] for name in changes} == changes
+    assert api.patch(url, changes, If_Match=tag).status_code == 412
+    with pytest.raises(WrongNetwork):
+        find_live_pair(made["token"], "11.0.0.1")
+    assert is_problem(api.patch(url, {"templates": ["absent"]}), 400)
+    narrow = Api(make(bob, networks=["127.0.0.0/8"])[1])
+    assert is_problem(narrow.patch(url, {"networks": None}), 403, "token_scope")
+    assert is_problem(Api(make(bob, scopes=["vms"])[1]).patch(url, changes), 403, "token_scope")

@@ -176,7 +176,9 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
     invited = [make("invitations", username=f"guest-{n}", roles=[]) for n in range(3)]
     quotas = [make("quotas", role=role, maximum_vms=1000) for role in ("Developer", "Operator")]
     tokens = [make("tokens", user=user, name="x", scopes=["read"]) for user in ("admin", "bob")]
-    rotated = make("tokens", user="admin", name="rotated", scopes=["read"])
+    rotated, changed = (
+        make("tokens", user="admin", name=name, scopes=["read"]) for name in ("rotated", "changed")
+    )
     vms = {
         verb: [
             team.ask(start=verb not in OF_STOPPED, cpus=1, memory_mib=1024)["id"]
@@ -291,6 +293,7 @@ def _furnish(team: Team, stranger: str, idle_host: str) -> dict[str, list[str]]:
         "grants.revoke": grants,
         "tokens.revoke": tokens,
         "tokens.rotate": [rotated],
+        "tokens.update": [changed],
         "tokens.end-overlap": [rotated],
         "users.leaked-tokens": [carol],  # nobody asks as her
         "service-accounts.delete": [robot],

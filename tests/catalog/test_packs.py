@@ -224,6 +224,8 @@ def test_keys_are_handed_out_only_where_a_source_says_so(transactional_db: None,
         return found
 
     assert "X-Amz-Signature" in meta()["pack_url"]
+    assert "X-Amz-Expires=3600&" in f"{meta()['pack_url']}&"  # no revocation ends it sooner
+    assert "X-Amz-Expires=21600&" in f"{handing.upload_connection(image)}&".replace(";", "&")
     assert "sk-secret-7" not in str(meta())
     assert "access_key" not in handing.upload_connection(image)
     sources.change_source(way.alice, source, hands_out_keys=True)

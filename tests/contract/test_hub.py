@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -14,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from compat.events.logs import new_lines
 from tests.contract.running import Site, finished
 from tests.contract.test_machines import MANIFEST, POOL, create
+from tests.support.product import until
 from tests.support.team import ok
 
 if TYPE_CHECKING:
@@ -118,6 +120,79 @@ def test_nobody_hears_what_is_not_theirs_and_everybody_is_let_go(site: Site) -> 
         assert until_message(admin, "USER_UPDATED", user_id=user["id"])
         ok(site.admin.patch(f"/users/{user['id']}/", json={"active": True}))
     finished(site)
+
+
+@pytest.fixture
+def watched(site: Site) -> Iterator[Site]:
+    """The site while a watcher follows its hosts."""
+    site.product.start("watcher")
+    yield site
+    site.product.kill("watcher")
+
+
+def test_hosts_and_our_log_tell_of_themselves_to_those_who_may_hear(watched: Site) -> None:
+    site, types = watched, f"{ALL},catalog_cache"
+    mac = site.hosts["mac-1"]
+    with (
+        socket(site, site.log_in("eve"), types) as eve,
+        socket(site, site.log_in("root"), types) as root,
+        site.tool("root") as tool,
+    ):
+        assert until_message(root, "HOST_STATS_UPDATE", host_id=mac)["body"]["stats"].keys() >= {
+            *("cpu_percent", "memory_bytes", "memory_alloc_bytes", "goroutines")
+        }
+        proxies = f"/orchestrator/hosts/{mac}/reverse-proxy/hosts"
+        route = {"path": "/", "target_host": "10.0.0.9", "target_port": "80", "schema": "http"}
+        body = {"name": "web", "host": "0.0.0.0", "port": "8081", "http_routes": [route]}
+        proxy = ok(tool.post(proxies, json=body))
+        line = until_message(root, "HOST_LOGS_UPDATE", host_id=mac)["body"]["log"]
+        assert line.keys() == {"level", "message", "time"}
+        changed = until_message(
+            root, "REVERSE_PROXY_HOST_STATE_CHANGED", reverse_proxy_host_id=proxy["id"]
+        )
+        assert (changed["event_type"], changed["body"]["host_id"]) == ("reverse_proxy", mac)
+        site.simulation.control(1, traffic=8081)
+        forwarded = until_message(root, "HTTP Traffic Forwarded", host_id=mac)
+        assert forwarded["body"]["target"] == "10.0.0.9:80"
+        assert tool.delete(f"{proxies}/{proxy['id']}").status_code == 202
+
+        assert tool.delete("/cache").status_code == 202
+        until(lambda: not ok(tool.get("/cache"))["manifests"], 20, "no host has cached anything")
+        cached = {"catalog_id": "UBUNTU-2404", "version": "1.0.0", "architecture": "arm64"}
+        with site.tool("bob") as bob:
+            create(bob, "cached")
+        added = until_message(root, "CACHE_ITEM_ADDED", **cached)
+        assert added["body"]["host_id"] in site.hosts.values()
+        assert tool.delete("/cache").status_code == 202
+        until_message(root, "CACHE_ITEM_REMOVED", **cached, host_id=added["body"]["host_id"])
+
+        httpx.get(f"{site.product.url}/nothing-here?access_token=planted")
+        line = until_message(root, "System Log")["body"]
+        while "nothing-here" not in line["message"]:
+            line = until_message(root, "System Log")["body"]
+        assert line["level"] == "warning"
+        assert "planted" not in line["message"]
+        assert set(line) == {"level", "message", "time"}
+
+        clients = ok(tool.get("/ws/clients"))
+        assert {one["username"] for one in clients} >= {"eve", "root"}
+        mine = next(one for one in clients if one["username"] == "root")
+        assert mine["subscriptions"] == sorted({"global", *types.split(",")})
+        assert mine["messages_sent"] > 0
+        stats = ok(tool.get("/ws/stats"))
+        assert stats["total_clients"] == len(clients)
+        assert stats["type_stats"]["catalog_cache"] == 2
+        with site.tool("bob") as bob:
+            assert bob.get("/ws/clients").status_code == 401
+            assert bob.get("/ws/stats").status_code == 401
+        assert [told["event_type"] for told in following(eve, 1)] == ["global"]
+    until(lambda: _none_connected(site), 10, "who left is no longer told")
+    finished(site)
+
+
+def _none_connected(site: Site) -> bool:
+    with site.tool("root") as tool:
+        return ok(tool.get("/ws/clients")) == []
 
 
 def test_who_may_not_connect(site: Site) -> None:

@@ -91,6 +91,13 @@ def test_terraform(site: Site, bob: httpx.Client) -> None:
     )
     assert ran.json() == {"stdout": "b\n", "exit_code": 0}
     assert bob.put(f"{POOL}/tf-vm/execute", json={"command": "false"}).json()["exit_code"] == 1
+    as_root = {"command": "whoami", "user": "ci", "use_sudo": True}
+    assert bob.put(f"{POOL}/tf-vm/execute", json=as_root).json()["stdout"] == "root\n"
+    site.simulation.control(files={"/Users/ci/a.sh": "echo $1\n"})
+    scripted = {"command": "whoami", "script": {"path": "/Users/ci/a.sh", "parameters": "'a b'"}}
+    with site.tool("root") as admin:
+        ran = admin.put(f"{POOL}/tf-vm/execute", json=scripted)
+        assert ran.json() == {"stdout": "a b\nparallels\n", "exit_code": 0}
     # Destroy: stop, delete, look until it is not found.
     assert said(bob.delete(f"{POOL}/tf-vm"), 400, "Stop it first")
     assert configure("state", "stop").status_code == 200
@@ -297,7 +304,8 @@ def test_what_a_compatible_server_must_not_do(site: Site, bob: httpx.Client) -> 
         upload = {"path": "/etc/passwd", "remote_path": "/tmp/x"}
         assert bob.post("/machines/mine/upload", json=upload).status_code == 401
         assert said(bob.put("/machines/mine/execute", json={"command": "true"}), 400, "stopped")
-        assert said(bob.put("/machines/mine/execute", json={"script": {"path": "/x"}}), 400)
+        script = {"command": "true", "script": {"path": "/etc/x", "remote_path": "/tmp/x"}}
+        assert bob.put("/machines/mine/execute", json=script).status_code == 401
         # Another source, no name, a name in use, an image in no template, a host out of sight.
         assert said(bob.post(POOL, json={"name": "v", "vagrant_box": {"box": "x"}}), 501)
         assert said(bob.post(POOL, json={"catalog_manifest": MANIFEST}), 400, "name")

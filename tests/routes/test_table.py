@@ -63,6 +63,7 @@ NOUNS = {
     "accounts:role": "role",
     "accounts:token": "token",
     "vms:token-access": "token",
+    "console:token-change": "token",
     "accounts:user": "user",
     "accounts:weigh-role": "role",
     "accounts:change-role": "role",

@@ -122,6 +122,9 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed |= {field: value for field, value in fair.items() if field in aimed}
         if aimed.keys() & {"options", "folders", "unshared", "devices", "actions"}:
             aimed = {"devices": {"net0": False}}
+        if "command" in aimed or "script" in aimed:
+            aimed.pop("script", None)
+            aimed |= {"command": "true"} | ({"user": "ci"} if "user" in aimed else {})
     if noun == "quotas" and ("user" in body or "role" in body):
         people = KNOWN["ids"]["users"]
         aimed = {"user": people[chance // 2 % len(people)], "maximum_vms": 5}
@@ -149,9 +152,12 @@ def _aimed(body: dict[str, Any], noun: str) -> dict[str, Any]:
         aimed = {"verb": "host.inventory", "ids": [host]}
     if noun == "enrolment-tokens" and "host_name" in body:
         aimed = {"host_name": f"fresh-{chance:x}"}
-    if noun == "tokens" and "scopes" in body:
+    if noun == "tokens":
         aimed |= {"networks": ["10.0.0.0/8"]} if "networks" in body else {}
         aimed |= {"expires_at": None} if "expires_at" in body else {}
+        aimed |= {"maximum_vms": 5} if "maximum_vms" in body else {}
+        if "key" in body or "secret" in body:
+            aimed |= {"key": f"fresh-{chance:x}", "secret": "a secret of ours"}
     if noun == "sources":
         aimed |= {"connection": "host=http://127.0.0.1:1"} if "connection" in aimed else {}
         if "vm" in body:

@@ -265,3 +265,53 @@ def test_files_of_a_host_are_copied_by_those_who_manage_hosts(
         verbs.upload(pool.alice, vm, path="relative", remote_path="/tmp/x")
     job = worker.finish(verbs.upload(pool.alice, vm, path="/Users/ci/a", remote_path="/tmp/a"))
     assert (job.state, job.result) == ("done", {"path": "/tmp/a"})
+
+
+def test_a_command_runs_as_whom_it_says_and_a_script_by_a_shell_of_the_guest(
+    pool: Pool, worker: Worker, vm: VirtualMachine
+) -> None:
+    def ran(**asked: Any) -> tuple[int, str]:
+        job = worker.finish(verbs.execute(pool.bob, vm, **asked))
+        assert job.state == "done", job.error
+        return job.result["exit_code"], job.result["stdout"]
+
+    assert ran(command="whoami") == (0, "parallels\n")
+    assert ran(command="whoami", user="ci") == (0, "ci\n")
+    assert ran(command="whoami ; printenv SUDO_USER", user="ci", sudo=True) == (0, "root\nci\n")
+    script = "# it's a \"script\"\necho 'one $A' $A\nfalse || exit 7\necho never\n"
+    assert ran(script=script, environment={"A": "b"}) == (7, "one $A b\n")
+    told = AuditEvent.objects.filter(action="vm.execute_requested").order_by("pk")
+    assert [event.data for event in told][2:] == [
+        {"command": "whoami ; printenv SUDO_USER", "user": "ci", "sudo": True},
+        {"script": script},
+    ]
+    for wrong, message in (
+        ({"command": "a", "script": "b"}, "not both"),
+        ({"command": " "}, "Give a command"),
+        ({"script": "ü" * 33_000}, "65536 bytes"),
+        ({"command": "a", "user": "a b"}, "without spaces"),
+        ({"command": "a", "user": "-u"}, "without spaces"),
+    ):
+        with pytest.raises(Invalid, match=message):
+            verbs.execute(pool.bob, vm, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_script_of_a_hosts_disk_is_copied_and_run_by_those_who_manage_hosts(
+    pool: Pool, worker: Worker, vm: VirtualMachine
+) -> None:
+    pool.simulation.control(files={"/Users/ci/setup.sh": "echo $1 and $2\ntest -f $1\n"})
+    script = verbs.HostScript("/Users/ci/setup.sh", "/tmp/setup.sh", ["/tmp/setup.sh", "b c"])
+    with pytest.raises(Forbidden):
+        verbs.execute(pool.bob, vm, command="true", host_script=script)
+    job = verbs.execute(pool.alice, vm, command="echo after", host_script=script)
+    assert worker.finish(job).result == {
+        "exit_code": 0,
+        "stdout": "/tmp/setup.sh and b c\nafter\n",
+        "stderr": "",
+        "timed_out": False,
+    }
+    failing = verbs.HostScript("/Users/ci/setup.sh", "/tmp/setup.sh", ["absent", "x"])
+    job = worker.finish(verbs.execute(pool.alice, vm, command="echo after", host_script=failing))
+    assert (job.result["exit_code"], job.result["stdout"]) == (1, "absent and x\n")
+    with pytest.raises(Invalid, match="whole path"):
+        verbs.execute(pool.alice, vm, host_script=verbs.HostScript("relative", "/tmp/x"))

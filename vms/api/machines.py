@@ -287,7 +287,7 @@ class VMSuspend(VMVerb):
 class VMExecute(VMVerb):
     input = serializers.ExecuteInput
     docs = {
-        "POST": "Run a command in the guest, once. The job's result is "
+        "POST": "Run a command or a script in the guest, once. The job's result is "
         "`{exit_code, stdout, stderr, timed_out}`."
     }
 

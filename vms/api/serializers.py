@@ -304,7 +304,20 @@ class SnapshotInput(Input):
 
 
 class ExecuteInput(Input):
-    command = Text(max_length=32 * 1024, trim_whitespace=False)
+    command = Text(max_length=32 * 1024, trim_whitespace=False, required=False)
+    script = Text(
+        max_length=64 * 1024,
+        trim_whitespace=False,
+        required=False,
+        help_text="Instead of a command: what a shell of the guest runs, at most 64 KiB.",
+    )
+    user = Text(
+        max_length=100,
+        required=False,
+        allow_blank=True,
+        help_text="Account in the guest. Default: the one that its tools run as.",
+    )
+    sudo = Flag(required=False, help_text="Run it as root.")
     environment = Variables(required=False)
     timeout_seconds = Whole(min_value=1, required=False, help_text="Default: 300.")
 

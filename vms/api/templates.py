@@ -9,8 +9,8 @@ from django.db.models import Q, QuerySet
 from rest_framework.response import Response
 
 from accounts import revocation
+from accounts.api import tokens
 from accounts.api.serializers import KillInput, RevokeInput
-from accounts.api.tokens import TokenList as BaseTokenList
 from accounts.models import Role, User
 from accounts.revocation import CHOICES
 from catalog.api import DerivedOutput, derived
@@ -218,9 +218,17 @@ class GrantRevoke(GrantView, VerbView):
         return grants.revoke_grant(self.actor, target, **data)
 
 
-class TokenList(BaseTokenList):
-    """Tokens, with the templates that narrow them by id or name."""
+class _ByName(ApiView):
+    """Templates that narrow tokens, by id or name."""
 
     def template_ids(self, references: list[str]) -> list[UUID]:
         rows = Template.objects.visible_to(self.actor)
         return [resolve(rows, reference, field="templates").pk for reference in references]
+
+
+class TokenList(_ByName, tokens.TokenList):
+    """Tokens."""
+
+
+class TokenItem(_ByName, tokens.TokenItem):
+    """One token."""

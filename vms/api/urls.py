@@ -51,6 +51,7 @@ urlpatterns = [
         "access-request-withdraw",
     ),
     route("tokens/", templates.TokenList, "tokens"),
+    route("tokens/<uuid:id>/", templates.TokenItem, "token"),
     route("hosts/<uuid:id>/drain/", draining.HostDrain, "host-drain"),
     route("hosts/<uuid:id>/undrain/", draining.HostUndrain, "host-undrain"),
     route("queue/", queue.QueueItem, "queue"),

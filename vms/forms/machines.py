@@ -233,6 +233,13 @@ class ExecuteForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "uname -a", "spellcheck": "false"}),
     )
     timeout_seconds = DurationField(initial=300, label="Limit", help_text="Such as 30s or 5m.")
+    user = forms.CharField(
+        required=False,
+        max_length=100,
+        label="As",
+        help_text="Empty: the account of the tools.",
+    )
+    sudo = forms.BooleanField(required=False, label="With sudo")
 
 
 class WhyNotForm(forms.Form):

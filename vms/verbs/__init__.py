@@ -2,6 +2,7 @@
 
 from vms.verbs import snapshots
 from vms.verbs.cloning import clone
+from vms.verbs.commands import HostScript
 from vms.verbs.configuring import ConfigureHandler, configure
 from vms.verbs.executing import ExecuteHandler, UploadHandler, execute, execute_from, upload
 from vms.verbs.resizing import RenameHandler, ResizeHandler, rename, resize
@@ -42,6 +43,7 @@ HANDLERS = {
 
 __all__ = [
     "HANDLERS",
+    "HostScript",
     "clone",
     "clone_to_template",
     "configure",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -15,6 +14,14 @@ from orchestrator.refusals import Invalid
 from vms import access
 from vms.states import State
 from vms.verbs.asking import ask_in_place
+from vms.verbs.commands import (
+    Command,
+    HostScript,
+    line_of,
+    payload_of,
+    require_path,
+    require_user,
+)
 from vms.verbs.handling import VerbHandler
 
 if TYPE_CHECKING:
@@ -25,9 +32,7 @@ if TYPE_CHECKING:
     from vms.models import Placement, VirtualMachine
 
 RUNNING = frozenset({State.RUNNING})
-MASK = "•••"
 OUTPUT_LIMIT = 256 * 1024  # characters kept of each output
-COMMAND_LIMIT = 32 * 1024
 MAXIMUM_TRIES = 4  # of a call that did not arrive
 
 
@@ -35,23 +40,35 @@ def execute(
     actor: Actor,
     vm: VirtualMachine,
     *,
-    command: str,
+    command: str = "",
+    script: str = "",
+    host_script: HostScript | None = None,
     environment: Mapping[str, str] | None = None,
+    user: str = "",
+    sudo: bool = False,
     timeout_seconds: int = 300,
 ) -> Job:
     """Run `command` in the guest; the job's result is `{exit_code, stdout, stderr, timed_out}`.
 
+    Instead of a command it may be a `script`, which a shell of the guest runs. A script of the
+    disk of the VM's host is copied into the guest and runs before the command, if there is one,
+    which runs only after its success; it takes the right to manage hosts, as `upload` does.
+    `user` is the account in the guest (default: the one its tools run as), `sudo` runs it as root:
+    the host is told, and does both.
+
     It is never sent twice: when its worker is lost the job ends "outcome unknown". Output beyond
-    256 Ki characters is cut. Raises `Conflict` unless the VM runs.
+    256 Ki characters is cut. Raises `Invalid`, `Forbidden`, and `Conflict` unless the VM runs.
     """
-    if not command.strip():
-        raise Invalid.field("command", "Give a command to run.")
-    if len(command) > COMMAND_LIMIT:
-        raise Invalid.field("command", f"A command has at most {COMMAND_LIMIT} characters.")
+    if host_script:
+        actor.require("hosts.manage")
+    payload = payload_of(command, script, host_script)
+    require_user(user)
     if not 1 <= timeout_seconds <= settings.VM_MAXIMUM_EXECUTE_SECONDS:
         raise Invalid.field(
             "timeout_seconds", f"Give 1 to {settings.VM_MAXIMUM_EXECUTE_SECONDS} seconds."
         )
+    told = {name: payload[name] for name in ("command", "script") if name in payload}
+    told = {name: text[:500] for name, text in told.items()} | payload.get("copy", {})
     return ask_in_place(
         actor,
         vm,
@@ -60,27 +77,18 @@ def execute(
         grant=True,
         alone=False,
         payload={
-            "command": command,
+            **payload,
             "environment": dict(environment or {}),
+            "user": user,
+            "sudo": sudo,
             "timeout_seconds": timeout_seconds,
         },
-        told={"command": command[:500]},
+        told=told | _as_whom(user, sudo),
     )
 
 
-@dataclass(frozen=True)
-class Command:
-    """What runs in a guest, with secrets in it, and which they are: none of them is stored."""
-
-    command: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-    secrets: frozenset[str] = frozenset()
-
-    def masked(self, text: str) -> str:
-        """Return `text` without the secrets."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            text = text.replace(secret, MASK)
-        return text
+def _as_whom(user: str, sudo: bool) -> dict[str, Any]:
+    return ({"user": user} if user else {}) | ({"sudo": True} if sudo else {})
 
 
 _sources: dict[str, Callable[[dict[str, Any]], Command]] = {}
@@ -101,12 +109,15 @@ def execute_from(
     source: str,
     reference: dict[str, Any],
     told: str,
+    user: str = "",
+    sudo: bool = False,
     timeout_seconds: int = 300,
 ) -> Job:
     """Run what `source` makes of `reference` when it is sent; `told` is what the audit says.
 
     Otherwise as `execute`. Secrets in its outputs are masked.
     """
+    require_user(user)
     return ask_in_place(
         actor,
         vm,
@@ -117,16 +128,18 @@ def execute_from(
         payload={
             "source": source,
             "reference": reference,
+            "user": user,
+            "sudo": sudo,
             "timeout_seconds": min(timeout_seconds, settings.VM_MAXIMUM_EXECUTE_SECONDS),
         },
-        told={"command": told[:500]},
+        told={"command": told[:500]} | _as_whom(user, sudo),
     )
 
 
 def _command_of(payload: dict[str, Any]) -> Command:
     if source := payload.get("source"):
         return _sources[source](payload["reference"])
-    return Command(payload["command"], payload["environment"])
+    return Command(line_of(payload), payload["environment"])
 
 
 def upload(actor: Actor, vm: VirtualMachine, *, path: str, remote_path: str) -> Job:
@@ -136,9 +149,8 @@ def upload(actor: Actor, vm: VirtualMachine, *, path: str, remote_path: str) -> 
     Sent once, as a command is. Raises `Invalid`, `Forbidden`, `Conflict`.
     """
     actor.require("hosts.manage")
-    for name, value in {"path": path, "remote_path": remote_path}.items():
-        if not value.startswith(("/", "C:\\")) or not value.isprintable() or len(value) > 1000:
-            raise Invalid.field(name, "Give a whole path of one line, from the root on.")
+    require_path("path", path)
+    require_path("remote_path", remote_path)
     return ask_in_place(
         actor,
         vm,
@@ -185,9 +197,16 @@ class ExecuteHandler(GuestHandler):
 
     def send(self, driver: Driver, host_vm_id: str, payload: dict[str, Any]) -> Done:
         sent = _command_of(payload)
+        if copy := payload.get("copy"):
+            driver.upload(host_vm_id, copy["path"], copy["remote_path"])
         try:
             answer = driver.execute(
-                host_vm_id, sent.command, sent.environment, payload["timeout_seconds"]
+                host_vm_id,
+                sent.command,
+                sent.environment,
+                payload["timeout_seconds"],
+                user=payload.get("user", ""),
+                sudo=payload.get("sudo", False),
             )
         except HostError as error:
             if error.kind != ErrorKind.TIMEOUT or not error.outcome_unknown:

@@ -21,7 +21,7 @@ from jobs.models import Job
 from orchestrator.refusals import Conflict
 from vms import verbs
 from vms.states import State
-from vms.verbs.executing import Command
+from vms.verbs.commands import Command
 
 if TYPE_CHECKING:
     from deployments.running.actions.base import Run
@@ -59,6 +59,8 @@ class InGuest(ByJob):
             source=SOURCE,
             reference={"step": str(run.step.pk), "memory": run.memory},
             told=self.told(run),
+            user=str(run.action.get("user") or ""),
+            sudo=bool(run.action.get("sudo")),
             timeout_seconds=self.seconds(run),
         )
 

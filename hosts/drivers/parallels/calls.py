@@ -300,14 +300,22 @@ def execute(
     environment: Mapping[str, str],
     timeout_seconds: float,
     limits: Limits,
+    *,
+    user: str = "",
+    sudo: bool = False,
 ) -> Call[ExecuteResult]:
+    body: dict[str, Any] = {"command": command, "environment_variables": dict(environment)}
+    if user:
+        body["user"] = user
+    if sudo:
+        body["use_sudo"] = True
     return Call(
         "run the command",
         "PUT",
         join("machines", vm_id, "execute"),
         timeout_seconds + limits.execute_margin_seconds,
         parsing.executed,
-        body={"command": command, "environment_variables": dict(environment)},
+        body=body,
         secrets=tuple(environment.values()),
         changes_state=True,
     )

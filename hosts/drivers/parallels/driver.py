@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection
@@ -25,6 +25,7 @@ from hosts.drivers.base import (
     News,
     PushSpec,
     RemoteVM,
+    Report,
     ReverseProxy,
     Snapshot,
     VMStatus,
@@ -107,9 +108,19 @@ class ParallelsDriver:
         self._call(calls.delete(vm_id, force, self._limits))
 
     def execute(
-        self, vm_id: str, command: str, environment: Mapping[str, str], timeout_seconds: float
+        self,
+        vm_id: str,
+        command: str,
+        environment: Mapping[str, str],
+        timeout_seconds: float,
+        *,
+        user: str = "",
+        sudo: bool = False,
     ) -> ExecuteResult:
-        return self._call(calls.execute(vm_id, command, environment, timeout_seconds, self._limits))
+        call = calls.execute(
+            vm_id, command, environment, timeout_seconds, self._limits, user=user, sudo=sudo
+        )
+        return self._call(call)
 
     def upload(self, vm_id: str, path: str, remote_path: str) -> None:
         self._call(calls.upload(vm_id, path, remote_path, self._limits))
@@ -205,23 +216,24 @@ class AsyncParallelsDriver:
     async def inventory(self) -> Inventory:
         return await self._hold(self._session.inventory())
 
-    async def news(self) -> AsyncIterator[News]:
-        async with await self._subscribe() as socket:
+    async def news(self, report: Callable[[Report], None] | None = None) -> AsyncIterator[News]:
+        types = events.EVENT_TYPES if report is None else events.ALL_TYPES
+        async with await self._subscribe(types) as socket:
             yield News(listing=True)
-            async for news in events.follow(socket):
+            async for news in events.follow(socket, report, self._session.hide):
                 yield news
 
-    async def _subscribe(self) -> ClientConnection:
+    async def _subscribe(self, types: str) -> ClientConnection:
         """Open the hub; a refused token is renewed once."""
         connection = self._session.connection
         token = await self._hold(self._session.token())
         try:
-            return await events.subscribe(connection, token)
+            return await events.subscribe(connection, token, types)
         except HostError as error:
             if error.kind is not ErrorKind.CREDENTIALS:
                 raise
         tokens.drop(connection, token)
-        return await events.subscribe(connection, await self._hold(self._session.token()))
+        return await events.subscribe(connection, await self._hold(self._session.token()), types)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

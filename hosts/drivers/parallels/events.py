@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from hosts.drivers.base import Connection, ErrorKind, HostError, News
+from hosts.drivers.base import Connection, ErrorKind, HostError, News, Report
 
 from .guard import ForbiddenAddress, refuse_forbidden_end
 from .messages import Answer
 from .parsing import news_of
 from .reading import WrongAnswer, parse_json
+from .reports import report_of
 from .tls import context_for
 from .trouble import address_of, translate_connect_error
 
 log = structlog.get_logger(__name__)
 
 EVENT_TYPES = "pdfm,job_manager,catalog_cache"
+ALL_TYPES = f"{EVENT_TYPES},stats,system_logs,reverse_proxy"
 OPEN_SECONDS = 10.0
 PING_SECONDS = 20.0  # the host asks each 30 s and leaves after 45 s of silence
 MAX_FRAME_BYTES = 1024 * 1024
@@ -43,15 +45,15 @@ class _Connect(connect):
         return exc
 
 
-async def subscribe(connection: Connection, token: str) -> ClientConnection:
-    """Open the hub; raises `HostError`, CREDENTIALS when the token is not taken."""
+async def subscribe(connection: Connection, token: str, types: str) -> ClientConnection:
+    """Open the hub for `types`; raises `HostError`, CREDENTIALS when the token is not taken."""
     base = connection.url.replace("http", "ws", 1)
     options: dict[str, Any] = {}
     if base.startswith("wss"):
         options["ssl"] = context_for(connection.tls_fingerprint)
     try:
         return await _Connect(
-            f"{base}/v1/ws/subscribe?event_types={EVENT_TYPES}",
+            f"{base}/v1/ws/subscribe?event_types={types}",
             additional_headers={"Authorization": f"Bearer {token}"},
             user_agent_header="orchestrator",
             open_timeout=OPEN_SECONDS,
@@ -93,13 +95,23 @@ def _refusal(status: int) -> HostError:
     return HostError(ErrorKind.HOST_FAILED, message, status=status)
 
 
-async def follow(socket: ClientConnection) -> AsyncIterator[News]:
-    """Yield what is told; raises `HostError` when the connection ends. Passes bad frames over."""
+async def follow(
+    socket: ClientConnection,
+    report: Callable[[Report], None] | None,
+    hide: Callable[[str], str],
+) -> AsyncIterator[News]:
+    """Yield what is told; raises `HostError` when the connection ends. Passes bad frames over.
+
+    What the host tells of itself goes to `report`, its texts through `hide`.
+    """
     try:
         async for frame in socket:
             body = frame.encode() if isinstance(frame, str) else frame
             try:
-                news = news_of(parse_json(body), _ANSWER)
+                document = parse_json(body)
+                news = news_of(document, _ANSWER)
+                if report and (told := report_of(document, hide)):
+                    report(told)
             except WrongAnswer as wrong:
                 log.warning("host.bad_event", problem=str(wrong))
                 continue

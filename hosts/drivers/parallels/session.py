@@ -109,6 +109,10 @@ class Session:
         secrets = self._secrets(hostcalls.logs(self.limits))
         return tuple(scrub(line, secrets, limit=1000) for line in text.splitlines()[-lines:])
 
+    def hide(self, text: str) -> str:
+        """Return what the host said of itself without the secrets that we know, as for its log."""
+        return scrub(text, self._secrets(hostcalls.logs(self.limits)), limit=1000)
+
     def reverse_proxy(self) -> Conversation[ReverseProxy | None]:
         """Its state, and what it listens at; None where the host runs without one."""
         try:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
+from hosts.simulator import hub
 from hosts.simulator.api.routing import route
 from hosts.simulator.wire import Answer, RefusedError, Request
 
@@ -52,6 +53,9 @@ async def create_proxy_host(request: Request) -> Answer:
         if (inner := fields.inner(name)) is not None:
             record[name] = inner.data
     hosts.append(record)
+    _tell(request, record, "running")
+    if len(hosts) == 1:
+        _tell_state(request)
     return Answer(201, record)
 
 
@@ -75,13 +79,18 @@ async def update_proxy_host(request: Request) -> Answer:
     fields = await request.fields()
     names = ("name", "host", "port", "tls", "cors", "tcp_route")
     found |= {name: fields.data[name] for name in names if fields.data.get(name) is not None}
+    _tell(request, found, "running")
     return Answer(201, found)
 
 
 @route("DELETE", "reverse-proxy/hosts/*", "proxy_host_delete")
 async def delete_proxy_host(request: Request) -> Answer:
     """Listen there no longer."""
-    request.host.proxy_hosts.remove(_proxy_host(request))
+    found = _proxy_host(request)
+    request.host.proxy_hosts.remove(found)
+    _tell(request, found, "stopped")
+    if not request.host.proxy_hosts:
+        _tell_state(request)
     return Answer(202)
 
 
@@ -97,6 +106,7 @@ async def add_http_route(request: Request) -> Answer:
         same = {"id": str(uuid4()), "order": len(routes) + 1}
         routes.append(same)
     same |= fields.data
+    _tell_routes(request, found)
     return Answer(201, found)
 
 
@@ -111,6 +121,7 @@ async def order_http_routes(request: Request) -> Answer:
     for one in found["http_routes"]:
         one["order"] = wanted.get(one["id"], one["order"])
     found["http_routes"].sort(key=lambda one: one["order"])
+    _tell_routes(request, found)
     return Answer(200, found)
 
 
@@ -122,6 +133,7 @@ async def delete_http_route(request: Request) -> Answer:
     if len(left) == len(found["http_routes"]):
         raise RefusedError(404, f"error 404: route {request.args[1]} not found")
     found["http_routes"] = left
+    _tell_routes(request, found)
     return Answer(202)
 
 
@@ -130,6 +142,7 @@ async def set_tcp_route(request: Request) -> Answer:
     """Send all of a port to one place."""
     found = _proxy_host(request)
     found["tcp_route"] = {"id": str(uuid4()), **(await request.fields()).data}
+    _tell_routes(request, found)
     return Answer(201, found)
 
 
@@ -138,4 +151,21 @@ async def set_tcp_route(request: Request) -> Answer:
 @route("PUT", "reverse-proxy/restart", "proxy_restart")
 async def switch_proxy(request: Request) -> Answer:
     """Take it: nobody listens in the simulator."""
+    _tell_state(request)
     return Answer(202)
+
+
+def _tell(request: Request, found: dict[str, Any], state: str) -> None:
+    body = {"reverse_proxy_host_id": found["id"], "state": state}
+    hub.tell(request.host, "reverse_proxy", "REVERSE_PROXY_HOST_STATE_CHANGED", body)
+
+
+def _tell_routes(request: Request, found: dict[str, Any]) -> None:
+    body = {"reverse_proxy_host_id": found["id"]}
+    hub.tell(request.host, "reverse_proxy", "Reverse Proxy Route Updated", body)
+
+
+def _tell_state(request: Request) -> None:
+    is_on = bool(request.host.proxy_hosts)
+    body = {"enabled": is_on, "state": "running" if is_on else "stopped"}
+    hub.tell(request.host, "reverse_proxy", "REVERSE_PROXY_STATE_CHANGED", body)

@@ -308,7 +308,7 @@ async def _apply(request: Request, vm: VM, group: str, name: str, operation: Fie
 
 @route("POST", "machines/*/upload", "upload")
 async def upload(request: Request) -> Answer:
-    """Copy a file of the host into a running guest; neither has files that could be looked at."""
+    """Copy a file of the host into a running guest: a known one (``files`` of control) is there."""
     vm = machine(request)
     fields = await request.fields()
     path = fields.needed("path", "Path")
@@ -316,7 +316,10 @@ async def upload(request: Request) -> Answer:
         raise RefusedError(400, f"error 400: machine {vm.name} is {vm.state}, not running")
     if not path.startswith("/"):
         raise RefusedError(400, f"error 400: the file {path} does not exist on the host")
-    return Answer(200, {"path": fields.text("remote_path") or path})
+    remote_path = fields.text("remote_path") or path
+    if path in request.host.files:
+        vm.disk.files[remote_path] = request.host.files[path].encode()
+    return Answer(200, {"path": remote_path})
 
 
 @route("PUT", "machines/*/execute", "execute")
@@ -328,6 +331,10 @@ async def execute(request: Request) -> Answer:
     given = fields.inner("environment_variables") or Fields({})
     if vm.state != "running":
         raise RefusedError(400, f"error 400: machine {vm.name} is {vm.state}, not running")
-    environment = {"HOSTNAME": vm.name} | {key: str(value) for key, value in given.data.items()}
+    user = fields.text("user") or guest.TOOLS_USER
+    known = {"HOSTNAME": vm.name, "USER": user}
+    if fields.flag("use_sudo"):
+        known |= {"USER": "root", "SUDO_USER": user}
+    environment = known | {key: str(value) for key, value in given.data.items()}
     outcome = await guest.execute(command, environment, vm.disk)
     return Answer(200, outcome.record())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from hosts.simulator import hub
 from hosts.simulator.auth import Caller, authenticate
 from hosts.simulator.wire import (
     Answer,
@@ -14,7 +15,6 @@ from hosts.simulator.wire import (
     UnauthorizedError,
     diagnostics_body,
     error_body,
-    rfc3339,
 )
 
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -104,7 +104,7 @@ async def answer(request: Request) -> Answer:
         return Answer(405)
     host.count(entry.kind)
     if request.method != "GET":
-        host.log.append(f"{rfc3339(host.now())} INFO [{request.method}] {path}")
+        hub.log(host, f"[{request.method}] {path}")
     try:
         if not entry.public and authenticate(request) is Caller.KEY and entry.users_only:
             raise UnauthorizedError("User not found")

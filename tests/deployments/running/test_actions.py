@@ -153,7 +153,13 @@ def test_scripts_files_services_and_configuration_in_a_guest(
         worker,
         runner,
         environment,
-        do("vm.execute", at, script="# say it\necho one {{secret:1/pw}}\necho two >&2"),
+        do(
+            "vm.execute",
+            at,
+            script="# say it\necho one {{secret:1/pw}}\necho two >&2\nwhoami",
+            user="ci",
+            sudo=True,
+        ),
         do(
             "vm.upload",
             at,
@@ -171,7 +177,7 @@ def test_scripts_files_services_and_configuration_in_a_guest(
         ),
         do("vm.service", at, do="start", name="shop"),
     )
-    assert log_of(task, "vm.execute").splitlines()[1:] == ["one •••", "two", "Exit code 0."]
+    assert log_of(task, "vm.execute").splitlines()[1:] == ["one •••", "root", "two", "Exit code 0."]
     upload = Step.objects.get(task=task, kind="vm.upload")
     assert upload.reason == (
         f"/srv/a b/app.bin: {len(wanted)} bytes, SHA-256 {hashlib.sha256(wanted).hexdigest()}."

@@ -47,7 +47,7 @@ def test_ringing_gives_up_within_a_second(away: str) -> None:
 
 def test_waking_gives_up_within_a_second(away: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "REDIS_URL", away)
-    wake._client.cache_clear()
+    wake.client.cache_clear()
     try:
         began = time.monotonic()
         wake.wake("events")
@@ -55,7 +55,7 @@ def test_waking_gives_up_within_a_second(away: str, monkeypatch: pytest.MonkeyPa
         assert not wake.broker_answers()
         assert time.monotonic() - began < 10
     finally:
-        wake._client.cache_clear()
+        wake.client.cache_clear()
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnRedis
     server = OwnRedis(tmp_path)
     server.start()
     monkeypatch.setattr(settings, "REDIS_URL", server.url)
-    wake._client.cache_clear()
+    wake.client.cache_clear()
     yield server
-    wake._client.cache_clear()
+    wake.client.cache_clear()
     server.stop()
 
 
