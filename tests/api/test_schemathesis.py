@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 # Of each operation. Most of what somebody with few rights asks is refused alike.
 EXAMPLES = {"admin": 12, "bob": 4}
 SEED = 20260131
-OPERATIONS = 218
+OPERATIONS = 230
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
