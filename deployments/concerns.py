@@ -80,6 +80,14 @@ def of_plan(prepared: Prepared, sites: Mapping[str, Site], actor: Actor) -> tupl
     return tuple(found)
 
 
+def of_reverting(
+    prepared: Prepared, sites: Mapping[str, Site], actor: Actor
+) -> tuple[Warning, ...]:
+    """Return what is odd about going back to snapshots, where no step is undone."""
+    changed = [one for one in prepared.deltas if one.operation is not Operation.NOOP]
+    return (*_places(changed, sites, actor), *_width(prepared, sites))
+
+
 def _names(names: Iterable[str]) -> str:
     listed = list(dict.fromkeys(names))
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""

@@ -201,13 +201,6 @@ ASKED: dict[str, tuple[Callable[[Actor, Task], Job], str, str, str]] = {
         "For a task that is stuck: its steps are interrupted, and what can be registered is.",
         "The task was cancelled by force.",
     ),
-    "rollback": (
-        control.roll_back,
-        "Roll back",
-        "What was done so far is registered, and a task is made that takes it back. This one is "
-        "finished with it. The new task waits to be started.",
-        "The task that rolls back is ready to be started.",
-    ),
 }
 
 
@@ -228,8 +221,6 @@ def ask(request: PageRequest, id: UUID, verb: str) -> HttpResponse:
     act, title, words, told = ASKED[verb]
 
     def back(job: Job) -> str:
-        if "task" in job.result:
-            return reverse("tasks:task", args=[job.result["task"]])
         if task.state == TaskState.PENDING:
             return reverse("tasks:list")
         return reverse("tasks:task", args=[id])
@@ -244,7 +235,7 @@ def ask(request: PageRequest, id: UUID, verb: str) -> HttpResponse:
         task=task,
         title=title,
         words=words,
-        danger=verb != "rollback",
+        danger=True,
     )
 
 

@@ -24,7 +24,7 @@ MAX_SLEEP_SECONDS = 3600.0
 _VARIABLE = re.compile(r"'[^']*'|\$(\w+)|\$\{(\w+)\}")
 _JOINTS = frozenset({";", "&&", "||", "|"})
 # Accepted, and without an effect here.
-_SILENT = frozenset({"true", "", "set", "cd", "export", "mkdir", "chmod"})
+_SILENT = frozenset({"true", "", "set", "cd", "export", "mkdir", "chmod", "sync"})
 
 
 @dataclass(slots=True)
@@ -33,6 +33,10 @@ class Disk:
 
     files: dict[str, bytes] = field(default_factory=dict)
     services: set[str] = field(default_factory=set)
+
+    def copy(self) -> Disk:
+        """Return what a snapshot keeps of it."""
+        return Disk(dict(self.files), set(self.services))
 
 
 @dataclass(slots=True)
