@@ -7,7 +7,7 @@ from uuid import UUID
 
 from deployments.models.tasks import Task
 from deployments.running import actions, control, handlers
-from deployments.running.actions import books, checks, guests, machines, people
+from deployments.running.actions import books, checks, guests, machines, people, snapshots
 from jobs import handlers as jobs
 from orchestrator.web import names
 from vms.verbs import executing
@@ -23,7 +23,7 @@ ACTIONS: dict[str, actions.Action] = {
     "vm.suspend": machines.SUSPEND,
     "vm.delete": machines.Delete(),
     "vm.reconfigure": machines.Reconfigure(),
-    "vm.snapshot": machines.Snapshot(),
+    "vm.snapshot": snapshots.Snapshot(),
     "vm.execute": guests.Execute(),
     "vm.service": guests.Service(),
     "vm.upload": guests.Upload(),

@@ -102,7 +102,7 @@ class ByJob(Action):
         return Success(job.message)
 
     def begin(self, run: Run) -> Result:
-        if "job" in run.memory:  # the attempt of a lost worker: it has asked already
+        if run.memory.get("job"):  # the attempt of a lost worker: it has asked already
             return self.look(run)
         with transaction.atomic():
             asked = self.ask(run)
@@ -112,7 +112,13 @@ class ByJob(Action):
             run.claim.remember(memory={**run.memory, "job": str(asked.pk)})
         return Busy(FIRST_LOOK)
 
+    def then(self, **memory: Any) -> Busy:
+        """Return that another job follows, asked for with this memory besides."""
+        return Busy(FIRST_LOOK, {**memory, "job": "", "looks": 0})
+
     def look(self, run: Run) -> Result:
+        if run.memory.get("job") == "":
+            return self.begin(run)
         job = self.job(run)
         if job is None:
             return Failure("The job of this step is not there any more. Look what it has done.")

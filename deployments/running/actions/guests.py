@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from deployments import dictionaries
 from deployments.models import Artifact, Step
-from deployments.running.actions.base import FIRST_LOOK, ByJob
-from deployments.running.results import Busy, Failure, Result, Retry, Success
+from deployments.running.actions.base import ByJob
+from deployments.running.results import Failure, Result, Retry, Success
 from jobs.models import Job
 from orchestrator.refusals import Conflict
 from vms import verbs
@@ -38,6 +38,8 @@ CALL_SECONDS = 120
 class InGuest(ByJob):
     """A command in the guest; it has failed when its exit code is not 0."""
 
+    source = SOURCE
+
     def told(self, run: Run) -> str:
         """Return what the audit says of the command."""
         return run.step.text
@@ -56,7 +58,7 @@ class InGuest(ByJob):
         return verbs.execute_from(
             run.actor,
             vm,
-            source=SOURCE,
+            source=self.source,
             reference={"step": str(run.step.pk), "memory": run.memory},
             told=self.told(run),
             timeout_seconds=self.seconds(run),
@@ -138,7 +140,7 @@ class Write(InGuest):
             return super().ended(run, job)
         lines = str(job.result.get("stdout") or "").split()
         if lines[:1] != ["size"]:  # there is more to come
-            return Busy(FIRST_LOOK, {"at": int(run.memory.get("at", 0)) + CHUNK, "job": ""})
+            return self.then(at=int(run.memory.get("at", 0)) + CHUNK)
         size, wanted, *seen = lines[1], lines[3], *lines[4:]
         if wanted not in seen:
             return Failure(
@@ -146,12 +148,6 @@ class Write(InGuest):
                 "again, and look at the guest's disk when that does not help."
             )
         return Success(f"{run.action['path']}: {size} bytes, SHA-256 {wanted}.")
-
-    def look(self, run: Run) -> Result:
-        if run.memory.get("job") == "":
-            run.claim.job.payload["memory"] = {"at": run.memory["at"]}
-            return self.begin(run)
-        return super().look(run)
 
 
 class Upload(Write):

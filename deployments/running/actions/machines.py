@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
-from deployments.models.tasks import Step
 from deployments.running.actions.base import Action, ByJob
 from deployments.running.results import Busy, Failure, Result, Retry, Success
-from deployments.states import StepState
 from jobs.models import Job
 from orchestrator.refusals import NotFound
-from vms import ending, models, requests, verbs
+from vms import ending, requests, verbs
 from vms.models import Template
 from vms.states import AT_REST, State
 
@@ -151,41 +149,3 @@ class Reconfigure(ByJob):
         if not size:
             return Success(f"{vm.name} has this size already.")
         return verbs.resize(run.actor, vm, **size)
-
-
-class Snapshot(ByJob):
-    """`vm.snapshot`: takes one, goes back to one, or drops the one that an earlier step took."""
-
-    def ask(self, run: Run) -> Job | Result:
-        vm, name = run.vm(), str(run.action.get("name") or run.task.title)[:100]
-        what = run.action.get("do")
-        if what not in ("drop", "revert"):
-            return verbs.snapshots.take(run.actor, vm, name=name)
-        found = self._found(run, vm, name)
-        if what == "revert":
-            if found is None:
-                return Failure(f"{vm.name} does not have the snapshot {name} any more.")
-            return verbs.snapshots.revert(run.actor, found)
-        if found is None:
-            return Success(f"{vm.name} has no snapshot {name}.")
-        return verbs.snapshots.delete(run.actor, found)
-
-    def _found(self, run: Run, vm: VirtualMachine, name: str) -> models.Snapshot | None:
-        """Return the snapshot that the action names, else what this task took, else its name's."""
-        which = run.action.get("snapshot") or self._taken(run, name)
-        if which:
-            return vm.snapshots.filter(host_snapshot_id=which).first()
-        return vm.snapshots.filter(name=name).order_by("-taken_at").first()
-
-    def _taken(self, run: Run, name: str) -> str:
-        rows = Step.objects.filter(
-            task=run.task, subject=run.step.subject, kind=run.step.kind, state=StepState.DONE
-        )
-        for action, result in rows.order_by("-ended_at").values_list("action", "result"):
-            if action.get("name") == name and result.get("snapshot"):
-                return str(result["snapshot"])
-        return ""
-
-    def ended(self, run: Run, job: Job) -> Result:
-        taken = job.result.get("snapshot") if job.kind == "vm.take_snapshot" else None
-        return Success(job.message, {"snapshot": taken} if taken else {})

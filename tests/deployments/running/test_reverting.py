@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from django.db.models.functions import Now
@@ -10,6 +11,8 @@ from django.db.models.functions import Now
 from deployments import environments, packages, specs
 from deployments.models import Package, Step, Task
 from deployments.running import control
+from jobs.models import Job
+from jobs.outcomes import Fail
 from orchestrator.refusals import Conflict
 from tests.vms.conftest import pool, reread, worker
 from vms import verbs
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from django.test import Client
 
     from deployments.models import Environment
+    from jobs.claims import Claim
+    from jobs.outcomes import Outcome
     from tests.vms.conftest import Pool, Worker
     from vms.models import VirtualMachine
 
@@ -195,3 +200,50 @@ def test_page_and_api_show_both_ways_before_one_is_chosen(rig: Rig, client: Clie
     assert "is not there any more" in told.content.decode()
     made = client.post(f"/tasks/{task.pk}/rollback/", {"by": "steps"})
     assert made.headers["Location"] == f"/tasks/{Task.objects.get(rollback_of=task).pk}/"
+
+
+QUIET = {
+    "quiesce": True,
+    "freeze": "echo held > /srv/held",
+    "thaw": "rm -f /srv/held\necho on > /srv/on",
+}
+LOOK = "cat /srv/held ; cat /srv/on ; true"
+
+
+def test_a_quiesced_snapshot_is_taken_between_freeze_and_thaw(rig: Rig) -> None:
+    task = rig.run(rig.package("1.0", snapshot(keep=True, **QUIET), writes("echo one")))
+    step = Step.objects.get(task=task, kind="vm.snapshot")
+    assert (step.attempt, step.reason) == (1, "Taken of a quiet guest.")
+    assert rig.in_guest(LOOK) == "on\n"
+    rig.go(rig.back(task))
+    assert rig.in_guest(LOOK) == "held\n"
+
+
+def test_the_guest_goes_on_when_no_snapshot_came_and_is_not_asked_when_it_is_stopped(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(handler: object, claim: Claim, *things: object) -> Outcome:
+        return Fail("The host has no room.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(verbs.snapshots.TakeHandler, "step_send", send)
+        task = rig.run(rig.package("1.0", snapshot(**QUIET)), until="failed")
+    assert "No snapshot was taken: The host has no room." in task.reason
+    assert rig.in_guest(LOOK) == "on\n"
+    with monkeypatch.context() as busy:
+        busy.setattr(verbs.snapshots, "take", Mock(side_effect=Conflict("Work is under way.")))
+        assert "No snapshot was taken: Work is under way." in rig.go(task, until="failed").reason
+    commands = Job.objects.filter(kind="vm.execute", payload__source="deployments")
+    assert commands.count() == 4  # freeze and thaw, twice
+    rig.go(task)  # tried again, as a whole
+    rig.worker.finish(verbs.stop(rig.alice, reread(rig.vm), force=True))
+    task = rig.run(rig.package("2.0", snapshot(**QUIET)))
+    taking = Step.objects.get(task=task, action__do="take")
+    assert taking.lines.filter(text__contains="its guest writes nothing").exists()
+    # Without words of one's own the guest writes to its disks what it holds back.
+    plan = specs.prepare(
+        actor=rig.alice,
+        environment=rig.environment,
+        package=rig.package("3.0", snapshot(quiesce=True)),
+    ).plan
+    assert plan.steps[0].action["freeze"] == "sync"
