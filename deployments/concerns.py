@@ -30,7 +30,7 @@ SHOWN = 5  # names in a sentence
 STOPPING = ("vm.stop", "vm.suspend")
 IN_GUEST = (
     *("vm.upload", "vm.remove_file", "vm.execute", "vm.service"),
-    *("config.write", "config.remove"),
+    *("config.write", "config.remove", "vm.unpack", "vm.remove_unpacked"),
 )
 GROUPS = {
     "deployment-group": "group",

@@ -7,10 +7,19 @@ from uuid import UUID
 
 from deployments.models.tasks import Task
 from deployments.running import actions, control, handlers
-from deployments.running.actions import books, checks, guests, machines, people, snapshots
+from deployments.running.actions import (
+    archives,
+    books,
+    checks,
+    files,
+    guests,
+    machines,
+    people,
+    snapshots,
+)
 from jobs import handlers as jobs
 from orchestrator.web import names
-from vms.verbs import executing
+from vms.verbs import executing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +35,11 @@ ACTIONS: dict[str, actions.Action] = {
     "vm.snapshot": snapshots.Snapshot(),
     "vm.execute": guests.Execute(),
     "vm.service": guests.Service(),
-    "vm.upload": guests.Upload(),
+    "vm.upload": files.Upload(),
     "vm.remove_file": guests.Remove(),
-    "config.write": guests.WriteConfiguration(),
+    "vm.unpack": archives.Unpack(),
+    "vm.remove_unpacked": archives.RemoveUnpacked(),
+    "config.write": files.WriteConfiguration(),
     "config.remove": guests.Remove(),
     "check": checks.Check(),
     "wait": people.Wait(),
@@ -48,6 +59,7 @@ def register() -> None:
     for kind, action in ACTIONS.items():
         actions.register(kind, action)
     executing.register_source(guests.SOURCE, guests.command_of)
+    writing.register_pieces(guests.SOURCE, files.piece_of)
     names.register("task", _titles)
 
 

@@ -89,6 +89,10 @@ class Action:
     def cancel(self, run: Run) -> None:
         """Stop what is under way, as far as that can be."""
 
+    def left(self, step: Step, job: Job) -> dict[str, Any]:
+        """Return what an attempt that was cut off leaves to the next, as the step's result."""
+        return {}
+
 
 class ByJob(Action):
     """An action that asks a room below for a job, and waits until that has ended."""

@@ -233,7 +233,7 @@ def test_e13_a_lost_worker_fails_the_step_and_the_task_and_nothing_else(engine: 
     engine.run(task)
     job = engine.step(task, "2").job
     assert job is not None
-    Job.objects.filter(pk=job.pk).update(run_after=timezone.now())
+    Job.objects.filter(pk=job.pk).update(run_after=timezone.now() - timedelta(seconds=1))
     held = claim(job.pk)
     assert held is not None
     with held.sending():  # the worker dies here
