@@ -16,6 +16,7 @@ urlpatterns = [
         path(f"tasks/<uuid:id>/{verb}/", views.ask, {"verb": verb}, name=verb)
         for verb in views.ASKED
     ),
+    path("tasks/<uuid:id>/steps/<str:path>/log/", views.step_log, name="step-log"),
     path("tasks/<uuid:id>/rollback/", taking_back.roll_back, name="rollback"),
     path("tasks/<uuid:id>/schedule/", views.schedule, name="schedule"),
     *(

@@ -142,6 +142,22 @@ def _lines(step: Step | None) -> list[StepLog]:
     return list(newest)[::-1]
 
 
+@pages.page
+@require_safe
+def step_log(request: PageRequest, id: UUID, path: str) -> HttpResponse:
+    """Show the lines of a step's log behind the line `after`, and what asks for those that follow.
+
+    A step that has ended asks for no more: the task has told of its end.
+    """
+    task = _task(request, id)
+    step = planwork.step_at(task, path)
+    after = request.GET.get("after", "")
+    known = int(after) if after.isascii() and after.isdecimal() and len(after) < 19 else 0
+    rows = StepLog.objects.filter(step=step, pk__gt=known).order_by("id")[:LINES]
+    context = {"task": task, "step": step, "lines": list(rows), "known": known}
+    return pages.render(request, "tasks/log.html", context, partial="lines")
+
+
 def offered(actor: Actor, task: Task) -> set[str]:
     """Return the verbs that a page offers; each verb itself decides."""
     if not actor.can("deployments.run"):

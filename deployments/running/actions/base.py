@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 
 from accounts.actors import Actor
-from deployments.models.tasks import Step, StepLog, Task
+from deployments.models.tasks import Step, Task
+from deployments.running import logs
 from deployments.running.results import Busy, Failure, Result, Retry, Success
 from deployments.states import StepState
 from hosts.models import Health
@@ -55,7 +56,7 @@ class Run:
 
     def log(self, text: str) -> None:
         """Add to the log of this attempt. The caller has masked secrets."""
-        StepLog.objects.create(step=self.step, attempt=self.step.attempt, text=text)
+        logs.write(self.step.pk, self.step.attempt, text)
 
     def vm(self) -> VirtualMachine:
         """Return the VM that the step acts on. Raises `NotFound`, `Conflict`."""
@@ -128,10 +129,12 @@ class ByJob(Action):
             return Failure("The job of this step is not there any more. Look what it has done.")
         if not job.is_final:
             looks = int(run.memory.get("looks", 0))
-            if job.message:
+            said = run.memory.get("said", "")
+            if job.message and job.message != said:
                 run.claim.note(job.message, job.progress)
+                run.log(job.message)
             pause = min(LONGEST_PAUSE, FIRST_LOOK * 1.3**looks)
-            return Busy(pause, {"looks": min(looks + 1, 30)})
+            return Busy(pause, {"looks": min(looks + 1, 30), "said": job.message or said})
         if job.state == Job.State.DONE:
             return self.ended(run, job)
         return self.failed(run, job)
