@@ -36,7 +36,9 @@ WAYS = {
 class RollbackForm(forms.Form):
     """How a task is taken back."""
 
-    by = forms.ChoiceField(choices=[(way, label) for way, (label, _) in WAYS.items()])
+    by = forms.ChoiceField(
+        required=False, choices=[(way, label) for way, (label, _) in WAYS.items()]
+    )
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ def roll_back(request: PageRequest, id: UUID) -> HttpResponse:
         request,
         "tasks/rollback.html",
         RollbackForm(posted),
-        lambda values: control.roll_back(request.actor, task, by=values["by"]),
+        lambda values: control.roll_back(request.actor, task, by=values["by"] or specs.STEPS),
         back=lambda job: reverse("tasks:task", args=[job.result["task"]]),
         told="The task that rolls back is ready to be started.",
         task=task,
         ways=lambda: _ways(request, task),  # not when it is done already
-        chosen=posted.get("by") if posted else specs.STEPS,
+        chosen=(posted and posted.get("by")) or specs.STEPS,
     )
 
 

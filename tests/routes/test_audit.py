@@ -97,6 +97,7 @@ SILENT = {
     "api:batch-preview": "shows what a batch would do",
     "api:grant-preview": "shows what granting would do",
     "api:deployment-preview": "shows what deploying would do",
+    "api:task-rollback-preview": "shows what rolling back would do",
     "console:theme": "a cookie of the reader's own browser",
 }
 # Its name says all that is done.
