@@ -76,7 +76,8 @@ def of_plan(prepared: Prepared, sites: Mapping[str, Site], actor: Actor) -> tupl
     found += _stopped_guests(prepared.plan, sites)
     found += _concurrent(prepared.plan, sites)
     found += _width(prepared, sites)
-    found += _without_effect(prepared)
+    if prepared.kind != "rollback":  # nobody chooses them there
+        found += _without_effect(prepared)
     return tuple(found)
 
 

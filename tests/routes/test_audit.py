@@ -74,7 +74,7 @@ NOT_DONE = {
         f"api:task-{verb}": "a plan with steps: tests/deployments/running"
         for verb in (
             *("abort", "approve", "archive", "cancel", "continue", "pause", "rollback"),
-            *("schedule", "skip", "start", "stop", "unskip"),
+            *("rollback-preview", "schedule", "skip", "start", "stop", "unskip"),
         )
     },
 }
@@ -97,7 +97,6 @@ SILENT = {
     "api:batch-preview": "shows what a batch would do",
     "api:grant-preview": "shows what granting would do",
     "api:deployment-preview": "shows what deploying would do",
-    "api:task-rollback-preview": "shows what rolling back would do",
     "console:theme": "a cookie of the reader's own browser",
 }
 # Its name says all that is done.
