@@ -32,6 +32,7 @@ NOUNS = (
     "vm",
     "job",
     "task",
+    "step",
     "host",
     "grant",
     "access_request",

@@ -32,7 +32,7 @@ SHOWN = 5  # names in a sentence
 STOPPING = ("vm.stop", "vm.suspend")
 IN_GUEST = (
     *("vm.upload", "vm.remove_file", "vm.execute", "vm.service"),
-    *("config.write", "config.remove"),
+    *("config.write", "config.remove", "vm.unpack", "vm.remove_unpacked"),
 )
 GROUPS = {
     "deployment-group": "group",
@@ -80,7 +80,8 @@ def of_plan(prepared: Prepared, sites: Mapping[str, Site], actor: Actor) -> tupl
     found += _stopped_guests(prepared.plan, sites)
     found += _concurrent(prepared.plan, sites)
     found += _width(prepared, sites)
-    found += _without_effect(prepared)
+    if prepared.kind != "rollback":  # nobody chooses them there
+        found += _without_effect(prepared)
     return tuple(found)
 
 
@@ -100,6 +101,14 @@ def _approvers(prepared: Prepared) -> Iterator[Warning]:
         if one["role"].lower() not in known:
             text = f"There is no role {one['role']}, which is to approve “{one['name']}”."
             yield Warning("no_approver", text)
+
+
+def of_reverting(
+    prepared: Prepared, sites: Mapping[str, Site], actor: Actor
+) -> tuple[Warning, ...]:
+    """Return what is odd about going back to snapshots, where no step is undone."""
+    changed = [one for one in prepared.deltas if one.operation is not Operation.NOOP]
+    return (*_places(changed, sites, actor), *_width(prepared, sites))
 
 
 def _names(names: Iterable[str]) -> str:

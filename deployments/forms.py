@@ -151,7 +151,7 @@ class MemberForm(forms.Form):
     sub_group = forms.IntegerField(required=False, label="Sub-group")
     sub_sub_group = forms.IntegerField(required=False, label="Sub-sub-group")
     tags = TagsField(help_text="For mapping, besides those of the VM or host.")
-    labels = LabelsField(required=False, help_text="Such as site=a, rack=7.")
+    labels = LabelsField(required=False, help_text="Such as site=a, weight=80.")
     balancer = forms.CharField(
         required=False,
         max_length=100,

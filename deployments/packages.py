@@ -139,7 +139,8 @@ def _artifacts(
     kept: dict[int, Artifact] = {}
     wrong: list[Problem] = []
     for number, one in enumerate(document.get("deployables") or []):
-        if not types.TYPES[one["type"]].artifact:
+        kind = types.TYPES[one["type"]]
+        if not kind.artifact:
             continue
         at: Path = ("deployables", number)
         if one.get("content"):
@@ -166,6 +167,14 @@ def _artifacts(
         properties = one.get("properties") or {}
         if number in kept and properties.get("placeholders") is True:
             wrong += _unscannable(kept[number], at)
+        if number in kept and kind.look:
+            try:
+                with artifacts.opened(kept[number]) as stream:
+                    kind.look(stream)
+            except Invalid as refusal:
+                wrong.append(
+                    Problem((*at, "file" if one.get("file") else "sha256"), refusal.message)
+                )
     documents.refuse(wrong, lines)
     return kept
 

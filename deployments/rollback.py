@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,14 @@ from deployments.deltas import Wanted
 from deployments.models import Application, Package
 from deployments.planning import Operation
 from deployments.prepared import DeltaView, Part, Prepared, Reached
+from deployments.reverting import Revert, lost
 from deployments.whole import Whole
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+
+# How a task is taken back, and the option of its plan that says so.
+BY, STEPS, SNAPSHOTS = "rollback_by", "steps", "snapshots"
 
 
 def prepare_rollback(
@@ -23,12 +27,14 @@ def prepare_rollback(
     prepared: Mapping[str, Any],
     reached: Iterable[Reached] | None,
     created: Mapping[tuple[str, str], str] | None = None,
+    reverts: Sequence[Revert] | None = None,
 ) -> Prepared:
     """Return what takes back a deployment: `prepared` is its `as_json()`.
 
     `reached` are the checkpoints that it passed, in order; None: all. `created` are the ids of VMs
-    that its steps `vm.create` made. Record the original first (`deployed.record`), whatever it
-    reached: a rollback changes the record only as far as it gets itself.
+    that its steps `vm.create` made. With `reverts` VMs go back to those snapshots instead of by
+    inverse steps, whatever was reached there. Record the original first (`deployed.record`),
+    whatever it reached: a rollback changes the record only as far as it gets itself.
     """
     actor.require("deployments.view")
     environment = environments.fresh(prepared["environment"])
@@ -70,14 +76,19 @@ def prepare_rollback(
         if shown := _package(part.package) or _package(part.previous):
             taking_part[part.application.lower()] = shown
     sites = environments.sites(environment)
+    options = {**prepared["options"], "force_redeploy": False}
+    options.pop(BY, None)
+    if reverts is not None:
+        options[BY] = SNAPSHOTS
     whole = Whole(
         environment,
         wanted,
         taking_part,
         sites,
         operation,
-        prepared["orchestrators"],
-        {**prepared["options"], "force_redeploy": False},
+        prepared["orchestrators"] if reverts is None else (),
+        options,
+        reverts,
     )
     shown = _package(root.previous) or _package(root.package)
     return whole.prepared(
@@ -85,7 +96,7 @@ def prepare_rollback(
         orchestrators_from="record",
         mapping={},
         policy=policies.merged(shown.policy if shown else {}, environment.policy),
-        notes=(),
+        notes=() if reverts is None else (lost(reverts),),
         actor=actor,
     )
 

@@ -20,6 +20,9 @@ from deployments.models import Application, Dictionary, Environment, Package
 from deployments.planning import Operation
 from deployments.prepared import Prepared
 from deployments.resolution import LATEST
+from deployments.rollback import BY as BY
+from deployments.rollback import SNAPSHOTS as SNAPSHOTS
+from deployments.rollback import STEPS as STEPS
 from deployments.rollback import last_of as last_of
 from deployments.rollback import prepare_rollback as prepare_rollback
 from deployments.whole import FLAGS, Whole

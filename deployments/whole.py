@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from deployments import building, concerns
+from deployments import building, concerns, reverting
 from deployments.deltas import Wanted
 from deployments.models import Environment, Package
 from deployments.planning import Block, Operation, PlanError, Spec, plan, registry
-from deployments.prepared import Part, Prepared, Warning
+from deployments.prepared import DeltaView, Part, Prepared, Warning
+from deployments.reverting import Revert
 from orchestrator.refusals import Invalid
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from deployments.environments import Site
 
 FLAGS = ("force_redeploy", "undeploy_dependencies", "optimize", "split")
-OWN_OPTIONS = (*FLAGS, "resolution")
+OWN_OPTIONS = (*FLAGS, "resolution", "rollback_by")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Whole:
     operation: Operation
     orchestrators: Sequence[str]
     options: Mapping[str, Any]
+    # Back to these snapshots, instead of by steps for each delta.
+    reverts: Sequence[Revert] | None = None
 
     def prepared(
         self,
@@ -61,9 +64,8 @@ class Whole:
             orchestrators=self.orchestrators,
             options=for_planner,
         )
-        tree = planned(spec)
-        if tree is not None:
-            tree = building.balanced(tree, self.environment.balancers)
+        changed = tuple(delta for one in self.wanted for delta in one.deltas)
+        tree = self._tree(spec, changed)
         root = building.wanted_root(self.wanted)
         found = Prepared(
             kind=kind,
@@ -76,7 +78,7 @@ class Whole:
             parts=tuple(
                 part_of(one, self.orchestrators) for one in (root, *others_than(root, self.wanted))
             ),
-            deltas=tuple(delta for one in self.wanted for delta in one.deltas),
+            deltas=changed,
             mapping=mapping,
             orchestrators=tuple(self.orchestrators),
             orchestrators_from=orchestrators_from,
@@ -85,8 +87,15 @@ class Whole:
             warnings=(),
             fingerprint="",
         )
-        warned = (*notes, *concerns.of_plan(found, self.sites, actor))
+        look = concerns.of_plan if self.reverts is None else concerns.of_reverting
+        warned = (*notes, *look(found, self.sites, actor))
         return replace(found, warnings=warned, fingerprint=fingerprint(found))
+
+    def _tree(self, spec: Spec, deltas: Sequence[DeltaView]) -> Block | None:
+        if self.reverts is not None:
+            return reverting.tree_of(spec.label, self.reverts, deltas)
+        tree = planned(spec)
+        return building.balanced(tree, self.environment.balancers) if tree else None
 
 
 def others_than(root: Wanted, wanted: Sequence[Wanted]) -> list[Wanted]:

@@ -115,10 +115,12 @@ class Webhook(BaseModel):
     def wants(self, kind: str) -> bool:
         """Return whether events of this kind go to it; those about webhooks go to none.
 
-        The audit trail is no event: it goes only where it is asked for by its name.
+        The audit trail is no event: it goes only where it is asked for by its name. So do the logs
+        of steps, of which there may be many.
         """
         noun = kind.partition(".")[0]
-        return noun != "webhook" and (not self.kinds or kind in self.kinds or noun in self.kinds)
+        asked = kind in self.kinds or noun in self.kinds
+        return noun != "webhook" and (asked or (not self.kinds and noun != "step"))
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):

@@ -30,6 +30,26 @@ def publish(
     )
 
 
+def publish_once(
+    kind: str,
+    subject: str,
+    data: dict[str, Any] | None = None,
+    *,
+    permission: str,
+    owner_id: UUID | None = None,
+) -> bool:
+    """Publish what happens often; not while an event that says the same has yet to be numbered.
+
+    What it tells of has to be committed before: whoever hears of the earlier event then finds it.
+    So there is at most one in each round of the sealer. Returns whether it was published.
+    """
+    waiting = Event.objects.filter(sequence__isnull=True, subject=subject, kind=kind)
+    if waiting.exists():
+        return False
+    publish(kind, subject, data, permission=permission, owner_id=owner_id)
+    return True
+
+
 def event_of(
     kind: str,
     subject: str,

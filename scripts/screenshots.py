@@ -267,6 +267,62 @@ def deployments_of(demo: Demo) -> dict[str, str]:
     }
 
 
+def _web(version: str, script: str, *more: dict[str, Any]) -> dict[str, Any]:
+    """Return a package of which tasks are made; its script fails where it is told to."""
+    return {
+        "application": "Web",
+        "version": version,
+        "orchestrators": ["sequential-by-deployment-group", "parallel-by-container"],
+        "deployables": [
+            {"name": "before", "type": "snapshot", "properties": {"keep": True, "quiesce": True}},
+            {
+                "name": "settings",
+                "type": "configuration",
+                "properties": {"path": "/etc/web.env", "values": {"VERSION": version}},
+            },
+            {
+                "name": "migrate",
+                "type": "script",
+                "properties": {"script": script, "undo": "echo migrated back"},
+            },
+            *more,
+        ],
+    }
+
+
+def tasks_of(demo: Demo) -> dict[str, str]:
+    """Run tasks into the states that a reader meets; return the paths of their pages."""
+    members = [
+        {"vm": name, "group": group}
+        for name, group in (("unit-tests", 1), ("nightly-ios", 2), ("signing", 2))
+    ]
+    body = {"name": "Production", "members": members}
+    production = demo.post("admin", "/environments/", body)["id"]
+
+    def run(document: dict[str, Any], wait: int) -> str:
+        package = demo.post("admin", "/packages/", document)["id"]
+        made = demo.post("admin", "/tasks/", {"environment": production, "package": package})
+        demo.post("admin", f"/tasks/{made['id']}/start/", {}, wait=wait)
+        return str(made["id"])
+
+    done = run(_web("1.0", "echo 14 tables migrated"), wait=60)
+    fails = "test {{container.name}} = unit-tests && echo 14 tables migrated"
+    failed = run(_web("2.0", f"{fails} || echo the table orders is locked >&2 && false"), wait=60)
+    pause = {"name": "settle", "type": "wait", "properties": {"seconds": 900}}
+    runs = run(_web("2.1", "echo 14 tables migrated", pause), wait=3)
+    return {
+        "tasks": "/tasks/",
+        "task-done": f"/tasks/{done}/",
+        "task-failed": f"/tasks/{failed}/",
+        "task-runs": f"/tasks/{runs}/",
+        "task-step": f"/tasks/{failed}/?step=0_1_1_1_1",
+        "task-log": f"/tasks/{failed}/steps/0_1_1_1_1/log/",
+        "task-rollback": f"/tasks/{failed}/rollback/",
+        "task-schedule": f"/tasks/{failed}/schedule/",
+        "task-cancel": f"/tasks/{failed}/cancel/",
+    }
+
+
 def take_preview(demo: Demo, browser: Browser, cookies: Any, paths: dict[str, str]) -> None:
     """Write the pictures of docs/deployments.md."""
     with browser.new_context(
@@ -455,7 +511,7 @@ def main() -> None:
         take_preview(demo, browser, cookies, deployments)
         too_wide = []
         if options.pages:
-            paths = pages_of(demo) | deployments
+            paths = pages_of(demo) | deployments | tasks_of(demo)
             too_wide = take_pages(demo, browser, cookies, options.pages, paths)
         browser.close()
     if too_wide:

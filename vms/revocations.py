@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from catalog.models import Image
 
 # What a revocation may still cancel of a running VM's jobs. Never a stop or a delete.
-CANCELLED_KINDS = ("vm.execute", "vm.upload", "vm.start")
+CANCELLED_KINDS = ("vm.execute", "vm.upload", "vm.write", "vm.start")
 BATCH = 1000  # waiting VMs cancelled by one statement
 
 

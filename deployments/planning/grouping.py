@@ -111,6 +111,11 @@ def by_label(key: str) -> Grouping:
     return group
 
 
+def by_site(block: Block, context: Context) -> list[Group]:
+    """Make a leaf per site, which is the label of this name; containers without it first."""
+    return by_value(block, context, "Site", lambda container: container.labels.get("site"))
+
+
 def by_member(block: Block, context: Context) -> list[Group]:
     """Make a leaf per member of a composite, in its order; dropped members follow.
 

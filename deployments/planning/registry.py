@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
-from deployments.planning import dependencies, grouping, special
+from deployments.planning import dependencies, grouping, special, weights
 from deployments.planning.model import Context, Kind, Orchestrator, PlanError, Spec
 
 ENTRY_POINTS = "orchestrator.planning"
@@ -26,6 +26,8 @@ GROUPINGS: dict[str, grouping.Grouping] = {
     ),
     "deployed": grouping.by_deployed,
     "host": grouping.by_host,
+    "site": grouping.by_site,
+    "weight": weights.by_weight,
 }
 PREFIXES = {"sequential-by-": Kind.SERIAL, "parallel-by-": Kind.PARALLEL}
 OWN: dict[str, Orchestrator] = {
@@ -41,10 +43,15 @@ OWN: dict[str, Orchestrator] = {
     "parallel-by-container-throttled": grouping.throttled,
     "canary": special.canary,
     "rolling": grouping.rolling,
+    "parallel-by-weight": weights.parallel_by_weight,
 }
 LABEL = re.compile(r"(sequential-by-|parallel-by-)label:(.+)", re.DOTALL)
 # What the braces of our own may hold; custom ones look at theirs themselves.
-PARAMETERS = {"parallel-by-container-throttled": {"maxContainersInParallel"}, "rolling": {"batch"}}
+PARAMETERS = {
+    "parallel-by-container-throttled": {"maxContainersInParallel"},
+    "parallel-by-weight": {"batch", weights.MOST},
+    "rolling": {"batch"},
+}
 
 Loader = Callable[[], Any]
 

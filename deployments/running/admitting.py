@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 
 from accounts.actors import Actor
 from deployments.models import Environment
-from deployments.models.tasks import Block, Step, StepLog, Task, TaskLock
-from deployments.running import rights
+from deployments.models.tasks import Block, Step, Task, TaskLock
+from deployments.running import logs, rights
 from deployments.running.moving import move
 from deployments.running.policy import share_of
 from deployments.states import StepState, TaskState
@@ -172,9 +172,8 @@ def _run(task: Task, step: Step) -> None:
         started_at=Now(),
         ended_at=None,
     )
-    StepLog.objects.create(
-        step=step, attempt=step.attempt + 1, text=f"Attempt {step.attempt + 1} begins."
-    )
+    words = f"Attempt {step.attempt + 1} begins."
+    logs.write(step.pk, step.attempt + 1, words, told=False)
 
 
 def members_of(environment: Environment) -> set[UUID]:

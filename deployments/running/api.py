@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from accounts.models import User
 from deployments import specs
+from deployments.api.previews import PreviewOutput
 from deployments.models import Application, Environment, Package, Step, StepLog, Task
 from deployments.running import control, owning, planwork, report, scheduling
 from deployments.running.shapes import (
@@ -21,6 +22,7 @@ from deployments.running.shapes import (
     PauseInput,
     PlanOutput,
     ReportOutput,
+    RollbackInput,
     ScheduleInput,
     StepLineOutput,
     StepOutput,
@@ -237,13 +239,27 @@ class TaskArchive(TaskVerb):
 
 
 class TaskRollback(TaskVerb):
+    input = RollbackInput
     docs = {
         "POST": "Make the task that takes this one back, and finish this one. The job's result has "
         "the id of the new task, which is to be started."
     }
 
     def act(self, target: Task, data: dict[str, Any]) -> Job:
-        return control.roll_back(self.actor, target)
+        return control.roll_back(self.actor, target, by=data.get("by", specs.STEPS))
+
+
+class TaskRollbackPreview(TaskView):
+    input = RollbackInput
+    output = PreviewOutput
+    status = 200
+    docs = {
+        "POST": "See what rolling a task back would do: changes, plan, warnings. Nothing is done."
+    }
+
+    def post(self, request: Request, **kwargs: Any) -> Response:
+        by = self.read_body(self.input).get("by", specs.STEPS)
+        return Response(self.represent(control.preview_of_rollback(self.actor, self.task(), by=by)))
 
 
 class TaskTakeOver(TaskVerb):
@@ -320,6 +336,7 @@ urlpatterns = [
     route(f"{_one}/rollback/", TaskRollback, "task-rollback"),
     route(f"{_one}/take-over/", TaskTakeOver, "task-take-over"),
     route(f"{_one}/assign/", TaskAssign, "task-assign"),
+    route(f"{_one}/rollback/preview/", TaskRollbackPreview, "task-rollback-preview"),
     route(f"{_one}/skip/", TaskSkip, "task-skip"),
     route(f"{_one}/unskip/", TaskUnskip, "task-unskip"),
     route(f"{_one}/pause/", TaskPause, "task-pause"),

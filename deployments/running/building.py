@@ -19,7 +19,13 @@ REGISTER = "register"
 PAUSE = "pause"
 MAXIMUM_STEPS = 20_000
 # Running these a second time does no harm, whoever wrote them.
-SAFE = frozenset({"wait", "check", "manual", PAUSE, "approval", REGISTER, "vm.wait"})
+SAFE = frozenset(
+    {
+        *("wait", "check", "manual", PAUSE, "approval", REGISTER, "vm.wait"),
+        *("vm.upload", "config.write", "vm.remove_file", "config.remove"),
+        *("vm.unpack", "vm.remove_unpacked"),
+    }
+)
 
 
 def build(task: Task, plan: planning.Block | None) -> None:

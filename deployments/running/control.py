@@ -14,7 +14,7 @@ from accounts.audit import audit
 from deployments import environments, specs
 from deployments.models import Package
 from deployments.models.tasks import Block, Step, Task, TaskLock
-from deployments.running import admitting, rights
+from deployments.running import admitting, reverts, rights
 from deployments.running.actions import books
 from deployments.running.advancing import advance, interrupt
 from deployments.running.building import build
@@ -23,7 +23,7 @@ from deployments.running.policy import whole_plan
 from deployments.states import StepState, TaskState
 from jobs.models import Job
 from jobs.queueing import enqueue, hurry, record_done, request_cancel
-from orchestrator.refusals import Conflict, Refusal
+from orchestrator.refusals import Conflict, Invalid, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -122,6 +122,8 @@ def queue(actor: Actor, task: Task) -> Job:
 
 def require_unchanged(actor: Actor, task: Task) -> None:
     """Raise `Conflict` when planning the same now would give something else."""
+    if task.planned.get("options", {}).get(specs.BY) == specs.SNAPSHOTS and task.rollback_of:
+        reverts.of(task.rollback_of, beside=task)
     if not task.asked:
         return
     now = specs.prepare(actor=actor, **_asked(task))
@@ -259,36 +261,55 @@ def archive(actor: Actor, task: Task) -> Job:
         return told(actor, task, "archived")
 
 
-def roll_back(actor: Actor, task: Task, *, by_policy: bool = False) -> Job:
+def roll_back(actor: Actor, task: Task, *, by: str = specs.STEPS, by_policy: bool = False) -> Job:
     """Make the task that takes this one back, and finish this one.
 
-    What this one did is registered first; only that is taken back. The new task is pending; the
-    job's result has its id as `task`. One that the policy asked for (`by_policy`) waits for no
-    approval: that was given with the policy. Raises `Forbidden`, `Conflict`.
+    What this one did is registered first; only that is taken back: `by` inverse `steps`, or by the
+    `snapshots` that it took, which loses what was written since. The new task is pending; the job's
+    result has its id as `task`. One that the policy asked for (`by_policy`) waits for no approval:
+    that was given with the policy. Raises `Forbidden`, `Conflict`.
     """
     rights.require_task(actor, task)
     rights.require_run(actor, task.environment)
     with transaction.atomic():
         actor.take()
         task = locked(task.pk)
-        if task.state not in (*TaskState.resumable(), TaskState.EXECUTED):
-            raise Conflict(f"This task is {task.state}; it can be rolled back when it rests.")
-        if not task.runs:
-            raise Conflict("This task never ran: there is nothing to take back. Cancel it.")
-        passed, made = books.reached(task), books.created(task)
-        if task.state != TaskState.EXECUTED:
-            _register(task)
-        prepared = specs.prepare_rollback(
-            actor=actor, prepared=task.planned, reached=passed, created=made
-        )
+        prepared = _taking_back(actor, task, by)
         if by_policy:
             kept = {name: one for name, one in prepared.policy.items() if name != "approvals"}
             prepared = replace(prepared, policy=kept)
         back = create(actor, prepared)
         Task.objects.filter(pk=back.pk).update(rollback_of=task)
+        for warning in prepared.warnings if by == specs.SNAPSHOTS else ():
+            note(back, "warned", "orchestrator", warning.text)
         executed = task.state == TaskState.EXECUTED
         _finish(task, TaskState.DONE if executed else TaskState.CANCELLED, [task.state])
-        return told(actor, task, "rolled back", result={"task": str(back.pk)})
+        return told(actor, task, "rolled back", f"by {by}", result={"task": str(back.pk)})
+
+
+def preview_of_rollback(actor: Actor, task: Task, *, by: str = specs.STEPS) -> Prepared:
+    """Return what `roll_back` would make. Nothing is done. Raises as it does."""
+    rights.require_control(actor, task)
+    with transaction.atomic():
+        prepared = _taking_back(actor, locked(task.pk), by)
+        transaction.set_rollback(True)  # of what was registered to see it
+    return prepared
+
+
+def _taking_back(actor: Actor, task: Task, by: str) -> Prepared:
+    if by not in (specs.STEPS, specs.SNAPSHOTS):
+        raise Invalid.field("by", f"Give {specs.STEPS} or {specs.SNAPSHOTS}.")
+    if task.state not in (*TaskState.resumable(), TaskState.EXECUTED):
+        raise Conflict(f"This task is {task.state}; it can be rolled back when it rests.")
+    if not task.runs:
+        raise Conflict("This task never ran: there is nothing to take back. Cancel it.")
+    snapshots = reverts.of(task) if by == specs.SNAPSHOTS else None
+    passed, made = books.reached(task), books.created(task)
+    if task.state != TaskState.EXECUTED:
+        _register(task)
+    return specs.prepare_rollback(
+        actor=actor, prepared=task.planned, reached=passed, created=made, reverts=snapshots
+    )
 
 
 def told(

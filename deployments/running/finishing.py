@@ -8,8 +8,8 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from deployments.models.tasks import Step, StepLog, Task
-from deployments.running import admitting
+from deployments.models.tasks import Step, Task
+from deployments.running import admitting, logs
 from deployments.running.advancing import advance
 from deployments.running.moving import locked, move
 from deployments.running.results import Failure, Pause, Success
@@ -44,6 +44,6 @@ def finish(
         if not move(rows, to[type(result)], expect=[StepState.EXECUTING], **values):
             return
         if result.text:
-            StepLog.objects.create(step_id=step.pk, attempt=step.attempt, text=result.text)
+            logs.write(step.pk, step.attempt, result.text, told=False)
         advance(task, [step.block_id])
         admitting.wake_others(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import structlog
 from django.conf import settings
@@ -164,10 +164,11 @@ class StepHandler(Handler):
         return Cancelled(claim.job.message)
 
     def failed(self, job: Job, error: str) -> None:
-        finishing.finish(job.subject_id, job.pk, Failure(error))
+        finishing.finish(job.subject_id, job.pk, Failure(error, _left(job)))
 
     def cancelled(self, job: Job) -> None:
-        finishing.finish(job.subject_id, job.pk, Failure(job.message or "Interrupted."), cut=True)
+        ended = Failure(job.message or "Interrupted.", _left(job))
+        finishing.finish(job.subject_id, job.pk, ended, cut=True)
 
 
 class SafeStepHandler(StepHandler):
@@ -192,6 +193,16 @@ def _step_of(job: Job) -> Step | None:
     """Return the step that the job is the current attempt of; None when it is over."""
     rows = Step.objects.select_related("task", "block", "task__started_by", "task__started_with")
     return rows.filter(pk=job.subject_id, job=job, state=StepState.EXECUTING).first()
+
+
+def _left(job: Job) -> dict[str, Any]:
+    step = _step_of(job)
+    if step is None:
+        return {}
+    try:
+        return actions.of(step).left(step, job)
+    except Refusal:
+        return {}
 
 
 def _seconds_of(step: Step) -> float:

@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from accounts.api.serializers import UserReference
 from deployments.models import Block, Task
+from deployments.specs import SNAPSHOTS, STEPS
 from deployments.states import BlockState, StepState, TaskState
 from orchestrator.api.serializers import (
     Flag,
@@ -158,3 +159,12 @@ class AssignInput(Input):
 
 class CancelInput(Input):
     force = Flag(required=False, help_text="Whatever it does; takes a permission of its own.")
+
+
+class RollbackInput(Input):
+    by = OneOf(
+        [(STEPS, STEPS), (SNAPSHOTS, SNAPSHOTS)],
+        default=STEPS,
+        help_text="Inverse steps; or the snapshots that the task took of all VMs that it changed, "
+        "which is faster and loses what was written since.",
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from deployments.running import views
+from deployments.running import taking_back, views
 
 app_name = "tasks"
 urlpatterns = [
@@ -16,6 +16,8 @@ urlpatterns = [
         path(f"tasks/<uuid:id>/{verb}/", views.ask, {"verb": verb}, name=verb)
         for verb in views.ASKED
     ),
+    path("tasks/<uuid:id>/steps/<str:path>/log/", views.step_log, name="step-log"),
+    path("tasks/<uuid:id>/rollback/", taking_back.roll_back, name="rollback"),
     path("tasks/<uuid:id>/schedule/", views.schedule, name="schedule"),
     path("tasks/<uuid:id>/assign/", views.assign, name="assign"),
     *(

@@ -167,6 +167,22 @@ def _lines(step: Step | None) -> list[StepLog]:
     return list(newest)[::-1]
 
 
+@pages.page
+@require_safe
+def step_log(request: PageRequest, id: UUID, path: str) -> HttpResponse:
+    """Show the lines of a step's log behind the line `after`, and what asks for those that follow.
+
+    A step that has ended asks for no more: the task has told of its end.
+    """
+    task = _task(request, id)
+    step = planwork.step_at(task, path)
+    after = request.GET.get("after", "")
+    known = int(after) if after.isascii() and after.isdecimal() and len(after) < 19 else 0
+    rows = StepLog.objects.filter(step=step, pk__gt=known).order_by("id")[:LINES]
+    context = {"task": task, "step": step, "lines": list(rows), "known": known}
+    return pages.render(request, "tasks/log.html", context, partial="lines")
+
+
 def offered(actor: Actor, task: Task) -> set[str]:
     """Return the verbs that a page offers; each verb itself decides."""
     if not (actor.can("deployments.run") and access.may(actor, task.environment, access.CONTROL)):
@@ -240,13 +256,6 @@ ASKED: dict[str, tuple[Callable[[Actor, Task], Job], str, str, str]] = {
         "For a task that is stuck: its steps are interrupted, and what can be registered is.",
         "The task was cancelled by force.",
     ),
-    "rollback": (
-        control.roll_back,
-        "Roll back",
-        "What was done so far is registered, and a task is made that takes it back. This one is "
-        "finished with it. The new task waits to be started.",
-        "The task that rolls back is ready to be started.",
-    ),
 }
 
 
@@ -267,8 +276,6 @@ def ask(request: PageRequest, id: UUID, verb: str) -> HttpResponse:
     act, title, words, told = ASKED[verb]
 
     def back(job: Job) -> str:
-        if "task" in job.result:
-            return reverse("tasks:task", args=[job.result["task"]])
         if task.state == TaskState.PENDING:
             return reverse("tasks:list")
         return reverse("tasks:task", args=[id])
@@ -283,7 +290,7 @@ def ask(request: PageRequest, id: UUID, verb: str) -> HttpResponse:
         task=task,
         title=title,
         words=words,
-        danger=verb != "rollback",
+        danger=True,
     )
 
 

@@ -8,10 +8,19 @@ from uuid import UUID
 from deployments import granting
 from deployments.models.tasks import Task
 from deployments.running import actions, control, handlers
-from deployments.running.actions import books, checks, guests, machines, people
+from deployments.running.actions import (
+    archives,
+    books,
+    checks,
+    files,
+    guests,
+    machines,
+    people,
+    snapshots,
+)
 from jobs import handlers as jobs
 from orchestrator.web import names
-from vms.verbs import executing
+from vms.verbs import executing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +33,14 @@ ACTIONS: dict[str, actions.Action] = {
     "vm.suspend": machines.SUSPEND,
     "vm.delete": machines.Delete(),
     "vm.reconfigure": machines.Reconfigure(),
-    "vm.snapshot": machines.Snapshot(),
+    "vm.snapshot": snapshots.Snapshot(),
     "vm.execute": guests.Execute(),
     "vm.service": guests.Service(),
-    "vm.upload": guests.Upload(),
+    "vm.upload": files.Upload(),
     "vm.remove_file": guests.Remove(),
-    "config.write": guests.WriteConfiguration(),
+    "vm.unpack": archives.Unpack(),
+    "vm.remove_unpacked": archives.RemoveUnpacked(),
+    "config.write": files.WriteConfiguration(),
     "config.remove": guests.Remove(),
     "check": checks.Check(),
     "wait": people.Wait(),
@@ -50,6 +61,7 @@ def register() -> None:
     for kind, action in ACTIONS.items():
         actions.register(kind, action)
     executing.register_source(guests.SOURCE, guests.command_of)
+    writing.register_pieces(guests.SOURCE, files.piece_of)
     names.register("task", _titles)
 
 

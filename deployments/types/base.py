@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from deployments.planning import Container, Operation, Step
 from deployments.prepared import Value
@@ -75,7 +75,8 @@ def nothing(change: Change) -> Iterable[Step]:
 class DeployableType:
     """A type: what it lands on, its properties, and its steps for each operation.
 
-    `artifact` says that it carries a file. `check` finds what single properties do not show.
+    `artifact` says that it carries a file, which `look` refuses if it is not of this type. `check`
+    finds what single properties do not show.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DeployableType:
     modify: Contributor
     destroy: Contributor = nothing
     artifact: bool = False
+    look: Callable[[BinaryIO], object] | None = None
     check: Callable[[Mapping[str, Any], tuple[str | int, ...]], list[Problem]] | None = None
 
 

@@ -1,10 +1,11 @@
-"""Types that act inside a running guest: files, scripts, services, configuration."""
+"""Types that act inside a running guest: files, archives, scripts, services, configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deployments import unpacking
 from deployments.planning import Step
 from deployments.schemas import Field
 from deployments.types.base import (
@@ -59,6 +60,41 @@ FILE = DeployableType(
     modify=lambda change: (removed(remove(change)), upload(change)),
     destroy=lambda change: (remove(change),),
     artifact=True,
+)
+
+
+def unpack(change: Change) -> Step:
+    value = change.value
+    assert value is not None
+    return change.step(
+        DEPLOY,
+        f"Unpack {change.deployed} into {change.new['path']} on {change.container.name}",
+        "vm.unpack",
+        path=change.new["path"],
+        sha256=value.artifact,
+    )
+
+
+def unpacked_away(change: Change) -> Step:
+    previous, path = change.previous, change.old["path"]
+    assert previous is not None
+    text = f"Remove what {change.deployed} brought into {path} from {change.container.name}"
+    return change.step(UNDEPLOY, text, "vm.remove_unpacked", path=path, sha256=previous.artifact)
+
+
+ARCHIVE = DeployableType(
+    "archive",
+    "Archive",
+    ON_VM,
+    {
+        "path": Field("path", "Folder that it is unpacked into", required=True),
+        "restart": RESTART,
+    },
+    create=lambda change: (unpack(change),),
+    modify=lambda change: (removed(unpacked_away(change)), unpack(change)),
+    destroy=lambda change: (unpacked_away(change),),
+    artifact=True,
+    look=unpacking.contents,
 )
 
 

@@ -22,6 +22,7 @@ from deployments.types.base import (
     removed,
 )
 
+FLUSH = "sync"  # the guest writes to its disks what it holds back
 HARDWARE = ("cpus", "memory_mib", "disk_gib")
 REPLACING = ("template_id", "vm_name")
 
@@ -181,9 +182,11 @@ def snapshot(change: Change) -> Iterable[Step]:
     """Take one before all else; drop it after all else, unless it is kept."""
     wanted = change.new or change.old
     name, on = wanted["snapshot"], change.container.name
-    take = change.step(
-        SNAPSHOT_FIRST, f"Take the snapshot {name} of {on}", "vm.snapshot", do="take", name=name
-    )
+    quiet = {}
+    if wanted.get("quiesce"):
+        quiet = {"freeze": wanted.get("freeze") or FLUSH, "thaw": wanted.get("thaw") or None}
+    text = f"Take the snapshot {name} of {on}" + (", its guest quiet" if quiet else "")
+    take = change.step(SNAPSHOT_FIRST, text, "vm.snapshot", do="take", name=name, **quiet)
     if wanted["keep"]:
         return (take,)
     drop = change.step(
@@ -201,6 +204,9 @@ SNAPSHOT = DeployableType(
             "text", "Its name", default="before {{application.name}} {{application.version}}"
         ),
         "keep": Field("flag", "Keep it afterwards", default=False),
+        "quiesce": Field("flag", "Of a quiet guest", default=False),
+        "freeze": Field("lines", f"Commands that make it quiet; without: {FLUSH}"),
+        "thaw": Field("lines", "Commands that let it go on"),
     },
     create=snapshot,
     modify=snapshot,

@@ -217,6 +217,13 @@ class Shown:
         }
 
 
+def shown_of(prepared: Prepared) -> Shown:
+    """Return a plan as a page shows it."""
+    keys = {delta.key: f"d{number}" for number, delta in enumerate(prepared.deltas)}
+    titles = {delta.container: delta.container_name for delta in prepared.deltas}
+    return Shown(prepared, keys, titles)
+
+
 def preview_of(action: Any) -> str:
     """Return what a step would do, in the words of its script or values; secrets are masked."""
     shown = action.get("script") or action.get("instruction") or action.get("values")
@@ -259,11 +266,6 @@ def _context(
         offered = json.loads(request.GET.get("offered") or "[]")
     names = answers.orchestrators if answers.orchestrators is not None else offered
     fields = [*names, *[""] * (ORCHESTRATORS - len(names))]
-    shown = None
-    if prepared:
-        keys = {delta.key: f"d{number}" for number, delta in enumerate(prepared.deltas)}
-        titles = {delta.container: delta.container_name for delta in prepared.deltas}
-        shown = Shown(prepared, keys, titles)
     return {
         "answers": answers,
         "rows": rows,
@@ -277,7 +279,7 @@ def _context(
         "switches": [
             (name, label, bool(answers.options.get(name))) for name, label in SWITCHES.items()
         ],
-        "shown": shown,
+        "shown": shown_of(prepared) if prepared else None,
         "may_deploy": request.actor.can("deployments.run")
         and access.may(request.actor, answers.environment, access.DEPLOY),
         "refusal": refusal,

@@ -3,9 +3,10 @@
 Understands simple commands joined by ``;``, new lines, ``&&``, ``||`` and ``|``, single and double
 quotes, ``$NAME`` and ``${NAME}``, ``>``, ``>>`` and ``>&2``; the commands ``echo``, ``true``,
 ``false``, ``exit``, ``sleep``, ``hostname``, ``whoami``, ``printenv``; ``printf``, ``cat``,
-``base64 -d``, ``sha256sum``, ``test``, ``mkdir``, ``chmod``, ``mv``, ``rm`` on the files of the
-guest, which it keeps as long as the simulator runs; ``systemctl`` with its services; and ``sh``,
-``bash``, ``zsh`` with a script from a pipe, a file with parameters, or ``-c``. Everything else is
+``base64 -d``, ``dd``, ``sha256sum``, ``test``, ``mkdir``, ``rmdir``, ``chmod``, ``mv``, ``rm``,
+``head -c``, ``tail -c +``, ``xargs -0``, ``tar -xf`` and ``unzip`` on the files of the guest, which
+it keeps as long as the simulator runs; ``systemctl`` with its services; and ``sh``, ``bash``,
+``zsh`` with a script from a pipe, a file with parameters, or ``-c``. Everything else is
 "command not found" with code 127.
 """
 
@@ -15,8 +16,11 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import io
 import re
 import shlex
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +29,7 @@ MAX_SLEEP_SECONDS = 3600.0
 _VARIABLE = re.compile(r"'[^']*'|\$(\w+)|\$\{(\w+)\}")
 _JOINTS = frozenset({";", "&&", "||", "|"})
 # Accepted, and without an effect here.
-_SILENT = frozenset({"true", "", "set", "cd", "export", "mkdir", "chmod"})
+_SILENT = frozenset({"true", "", "set", "cd", "export", "mkdir", "rmdir", "chmod", "sync"})
 _SHELLS = frozenset({"sh", "bash", "zsh", "/bin/sh", "/bin/bash", "/bin/zsh"})
 MAX_DEPTH = 8  # of shells that run shells
 TOOLS_USER = "parallels"  # whom commands run as, unless told otherwise
@@ -35,8 +39,12 @@ TOOLS_USER = "parallels"  # whom commands run as, unless told otherwise
 class Disk:
     """What a guest keeps between commands."""
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes | bytearray] = field(default_factory=dict)
     services: set[str] = field(default_factory=set)
+
+    def copy(self) -> Disk:
+        """Return what a snapshot keeps of it."""
+        return Disk({path: bytes(file) for path, file in self.files.items()}, set(self.services))
 
 
 @dataclass(slots=True)
@@ -147,7 +155,7 @@ class _Shell:
             self.outcome.stderr += f"{error}\n" if str(error) else ""
         if path:
             before = self.disk.files.get(path, b"") if appends else b""
-            self.disk.files[path] = before + written
+            self.disk.files[path] = bytes(before) + written
         elif to_stderr:
             self.outcome.stderr += written.decode(errors="replace")
         elif into_pipe:
@@ -166,11 +174,17 @@ class _Shell:
             "printf": _printf,
             "base64": _decode,
             "whoami": lambda args, given: f"{self.environment.get('USER', TOOLS_USER)}\n".encode(),
+            "dd": self._dd,
             "hostname": lambda args, given: f"{self.environment.get('HOSTNAME', '')}\n".encode(),
             "printenv": self._printenv,
             "cat": lambda args, given: b"".join(map(self._read, args)) if args else given,
             "sha256sum": self._sums,
             "test": self._test,
+            "head": lambda args, given: self._read(args[2])[: int(args[1])],
+            "tail": lambda args, given: self._read(args[2])[int(args[1]) - 1 :],
+            "xargs": self._xargs,
+            "tar": self._unpack,
+            "unzip": self._unpack,
             "mv": self._move,
             "rm": self._remove,
             "systemctl": self._service,
@@ -200,7 +214,37 @@ class _Shell:
     def _read(self, path: str) -> bytes:
         if path not in self.disk.files:
             raise CommandError(f"{path}: No such file or directory")
-        return self.disk.files[path]
+        return bytes(self.disk.files[path])
+
+    def _dd(self, args: list[str], given: bytes) -> bytes:
+        """Put what comes in into a file, at its place."""
+        asked = dict(arg.partition("=")[::2] for arg in args)
+        file = self.disk.files.get(asked["of"], b"")
+        if not isinstance(file, bytearray):
+            file = self.disk.files[asked["of"]] = bytearray(file)
+        start = int(asked.get("seek", "0")) * int(asked.get("bs", "512"))
+        file.extend(bytes(max(0, start - len(file))))
+        file[start : start + len(given)] = given
+        if asked.get("conv") != "notrunc":
+            del file[start + len(given) :]
+        return b""
+
+    def _xargs(self, args: list[str], given: bytes) -> bytes:
+        words = [word for word in given.decode().split("\0") if word]
+        return self._written(args[1], [*args[2:], *words], b"")
+
+    def _unpack(self, args: list[str], given: bytes) -> bytes:
+        """Put what an archive has into a folder; a link is a copy of what it leads to."""
+        path, option, folder = args[-3:]
+        if option not in {"-C", "-d"}:
+            raise CommandError(f"usage: an archive, then -C or -d, then a folder; not {args}")
+        try:
+            found = unpacked(self._read(path))
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+            raise CommandError(f"{path}: {error}", 2) from None
+        for name, content in found.items():
+            self.disk.files[f"{folder.rstrip('/')}/{name}"] = content
+        return b""
 
     def _printenv(self, args: list[str], given: bytes) -> bytes:
         known = [self.environment[arg] for arg in args if arg in self.environment]
@@ -243,9 +287,24 @@ class _Shell:
 
 def _redirected(argv: list[str]) -> tuple[list[str], str, bool]:
     """Return the command without its redirection to a file, that file, and whether it appends."""
+    if argv[-3:] == ["2", ">", "/dev/null"]:  # nothing here says anything there but in failing
+        argv = argv[:-3]
     if len(argv) > 1 and argv[-2] in {">", ">>"}:
         return argv[:-2], argv[-1], argv[-2] == ">>"
     return argv, "", False
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """Return the files of a zip or tar by their paths in it."""
+    if archive[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+            return {one: zipped.read(one) for one in zipped.namelist() if not one.endswith("/")}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        found = {}
+        for info in tar:
+            if not info.isdir() and (file := tar.extractfile(info)) is not None:
+                found[info.name.removeprefix("./")] = file.read()
+        return found
 
 
 def _echo(args: list[str], given: bytes) -> bytes:

@@ -53,6 +53,8 @@ class Snapshot:
     taken_at: float
     state: str
     parent: str
+    disk: Disk = field(default_factory=Disk)
+    """What the guest kept then."""
 
 
 @dataclass(slots=True, eq=False)

@@ -123,17 +123,19 @@ package = packages.create_package(admin, {"application": "Tested", "version": "1
     "policy": {"approvals": [{"name": "Go", "at": "start"}]}})
 prepared = specs.prepare(actor=admin, environment=environment, package=package)
 made = {"environment": [str(environment.pk)], "package": [str(package.pk)]}
-verbs = ["start", "continue", "schedule", "stop", "abort", "cancel", "archive", "rollback", "skip",
-    "unskip", "pause", "approve", "take-over", "assign", "blocks.path", "steps.path",
+verbs = ["start", "continue", "schedule", "stop", "abort", "cancel", "archive", "rollback",
+    "rollback.preview", "skip", "unskip", "pause", "approve", "take-over", "assign",
+    "blocks.path", "steps.path",
     "steps.log.path", ""]
 for verb in verbs:
     task = control.create(admin, prepared)
     path = {"blocks.path": "0_1_1", "steps.path": "0_1_1_1_1", "steps.log.path": "0_1_1_1_1"}
     made[verb] = [f"{task.pk}/{path[verb]}" if verb in path else str(task.pk)]
     state = {"stop": "queued", "abort": "executing", "cancel": "failed", "archive": "executed",
-        "rollback": "executed", "approve": "stopped"}.get(verb, "pending")
+        "rollback": "executed", "rollback.preview": "executed",
+        "approve": "stopped"}.get(verb, "pending")
     Task.objects.filter(pk=task.pk).update(state=state, started_by=admin.user,
-        runs=int(verb == "rollback"))
+        runs=int(verb.startswith("rollback")))
     if verb in ("take-over", "assign"):
         Task.objects.filter(pk=task.pk).update(owner=None)
     marked = {"unskip": "skip", "approve": "paused", "abort": "executing"}.get(verb, "pending")

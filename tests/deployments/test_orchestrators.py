@@ -148,6 +148,71 @@ def test_labels_and_hosts_are_keys_too_those_without_come_first():
     assert [leaf.key for leaf in by_host.leaves()] == ["default", "mac-1", "mac-2"]
 
 
+def test_a_site_is_a_label_with_a_name_of_its_own():
+    deltas = [put("x", on("a", labels={"site": "west"})), put("x", on("b"))]
+    found = tree(deltas, "sequential-by-site")
+    assert shape(found) == (
+        "S[Deploy on container b (Site default), Deploy on container a (Site west)]"
+    )
+
+
+WEIGHTS = {"a": "10", "b": "200", "c": None, "d": "50", "e": "90", "f": "0"}
+
+
+def weighed(**options):
+    return [
+        put("x", on(name, labels={"weight": text} if text else {}), **options)
+        for name, text in WEIGHTS.items()
+    ]
+
+
+def test_the_heavier_come_first_and_those_without_a_weight_are_usual():
+    found = tree(weighed(), "sequential-by-weight")
+    assert [leaf.key for leaf in found.leaves()] == ["200", "90", "50", "10", "0"]
+    assert found.children[2].label == "Deploy on containers c, d (Weight 50)"
+    at_once = tree(weighed(), "parallel-by-weight")
+    assert (at_once.kind.value, len(at_once.children)) == ("parallel", 5)
+    going = weighed(operation=Operation.DESTROY)
+    back = tree(going, "sequential-by-weight", operation=Operation.DESTROY)
+    assert [leaf.key for leaf in back.leaves()] == ["0", "10", "50", "90", "200"]
+
+
+def test_batches_by_summed_weight_are_filled_with_the_heaviest_first():
+    found = tree(weighed(), 'parallel-by-weight{"maxWeightInParallel": 100}')
+    keys = [[leaf.key for leaf in block.leaves()] for block in found.children]
+    assert keys == [["b"], ["e"], ["c", "d"], ["a", "f"]]
+    assert found.children[2].label == "Deploy on containers c, d"
+    whole = tree(weighed(), "parallel-by-weight{maxWeightInParallel: 400}")
+    assert (whole.kind.value, len(whole.children)) == ("parallel", 6)
+    option = tree(weighed(), "parallel-by-weight", options={"maxWeightInParallel": 250})
+    keys = [[leaf.key for leaf in block.leaves()] for block in option.children]
+    assert keys == [["b"], ["e", "c", "d", "a", "f"]]
+    going = weighed(operation=Operation.DESTROY)
+    back = tree(going, "parallel-by-weight{maxWeightInParallel: 100}", operation=Operation.DESTROY)
+    assert [[leaf.key for leaf in block.leaves()] for block in back.children] == [
+        *(["f", "a", "d"], ["c"], ["e"], ["b"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "orchestrator", "why"),
+    [
+        ("heavy", "sequential-by-weight", "The label weight of a is 'heavy'; give a whole number"),
+        ("-1", "parallel-by-weight", "give a whole number from 0 on"),
+        ("1", "parallel-by-weight{maxWeightInParallel: 0}", "give a whole number from 1 on"),
+        ("1", 'parallel-by-weight{"maxWeightInParallel": true}', "give a whole number from 1"),
+        ("1", "parallel-by-weight{maxWeightInParallel: 5, batch: 2}", "give one of them"),
+        ("1", "sequential-by-weight{maxWeightInParallel: 5}", "it takes none"),
+        ("1", "parallel-by-weight{most: 5}", "it takes batch, maxWeightInParallel"),
+        ("1", "parallel-by-weights", "did you mean parallel-by-weight"),
+    ],
+)
+def test_a_weight_that_is_none_is_told(text, orchestrator, why):
+    deltas = [put("x", on("a", labels={"weight": text})), put("x", on("b"))]
+    with pytest.raises(PlanError, match=why):
+        tree(deltas, orchestrator)
+
+
 def test_names_are_case_sensitive_and_those_of_old_are_not_known():
     for name in (
         "Default",

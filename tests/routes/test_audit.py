@@ -79,7 +79,8 @@ NOT_DONE = {
         f"api:task-{verb}": "a plan with steps: tests/deployments/running"
         for verb in (
             *("abort", "approve", "archive", "assign", "cancel", "continue", "pause"),
-            *("rollback", "schedule", "skip", "start", "stop", "take-over", "unskip"),
+            *("rollback", "rollback-preview", "schedule", "skip", "start", "stop"),
+            *("take-over", "unskip"),
         )
     },
 }

@@ -170,6 +170,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "api:queue-hold": {"note": "test"},
     "api:tasks": {"environment": "none"},
     "api:task-schedule": {"at": "2020-01-01T00:00:00Z"},
+    "api:task-rollback-preview": {"by": "steps"},
     "api:task-skip": {"paths": ["0_1_1_1"]},
     "api:task-unskip": {"paths": ["0_1_1_1"]},
     "api:task-pause": {"path": "0_1_1_1"},

@@ -20,6 +20,7 @@ from vms.verbs.states import (
     suspend,
 )
 from vms.verbs.templating import CloneToTemplateHandler, clone_to_template
+from vms.verbs.writing import WriteHandler, write_from
 
 HANDLERS = {
     "vm.start": StartHandler(),
@@ -35,6 +36,7 @@ HANDLERS = {
     "vm.clone_to_template": CloneToTemplateHandler(),
     "vm.execute": ExecuteHandler(),
     "vm.upload": UploadHandler(),
+    "vm.write": WriteHandler(),
     "vm.take_snapshot": snapshots.TakeHandler(),
     "vm.revert_snapshot": snapshots.RevertHandler(),
     "vm.delete_snapshots": snapshots.DeleteHandler(),
@@ -60,4 +62,5 @@ __all__ = [
     "stop",
     "suspend",
     "upload",
+    "write_from",
 ]

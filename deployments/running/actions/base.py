@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 
 from accounts.actors import Actor
-from deployments.models.tasks import Step, StepLog, Task
-from deployments.running.moving import announce
+from deployments.models.tasks import Step, Task
+from deployments.running import logs
 from deployments.running.results import Busy, Failure, Result, Retry, Success
 from deployments.states import StepState
 from hosts.models import Health
@@ -55,9 +55,8 @@ class Run:
         return Actor(user=task.started_by, token=task.started_with, address=task.address)
 
     def log(self, text: str) -> None:
-        """Add to the log of this attempt, which pages follow. The caller has masked secrets."""
-        StepLog.objects.create(step=self.step, attempt=self.step.attempt, text=text)
-        announce(self.task)
+        """Add to the log of this attempt. The caller has masked secrets."""
+        logs.write(self.step.pk, self.step.attempt, text)
 
     def vm(self) -> VirtualMachine:
         """Return the VM that the step acts on. Raises `NotFound`, `Conflict`."""
@@ -91,6 +90,10 @@ class Action:
     def cancel(self, run: Run) -> None:
         """Stop what is under way, as far as that can be."""
 
+    def left(self, step: Step, job: Job) -> dict[str, Any]:
+        """Return what an attempt that was cut off leaves to the next, as the step's result."""
+        return {}
+
 
 class ByJob(Action):
     """An action that asks a room below for a job, and waits until that has ended."""
@@ -104,7 +107,7 @@ class ByJob(Action):
         return Success(job.message)
 
     def begin(self, run: Run) -> Result:
-        if "job" in run.memory:  # the attempt of a lost worker: it has asked already
+        if run.memory.get("job"):  # the attempt of a lost worker: it has asked already
             return self.look(run)
         with transaction.atomic():
             asked = self.ask(run)
@@ -114,16 +117,24 @@ class ByJob(Action):
             run.claim.remember(memory={**run.memory, "job": str(asked.pk)})
         return Busy(FIRST_LOOK)
 
+    def then(self, **memory: Any) -> Busy:
+        """Return that another job follows, asked for with this memory besides."""
+        return Busy(FIRST_LOOK, {**memory, "job": "", "looks": 0})
+
     def look(self, run: Run) -> Result:
+        if run.memory.get("job") == "":
+            return self.begin(run)
         job = self.job(run)
         if job is None:
             return Failure("The job of this step is not there any more. Look what it has done.")
         if not job.is_final:
             looks = int(run.memory.get("looks", 0))
-            if job.message:
+            said = run.memory.get("said", "")
+            if job.message and job.message != said:
                 run.claim.note(job.message, job.progress)
+                run.log(job.message)
             pause = min(LONGEST_PAUSE, FIRST_LOOK * 1.3**looks)
-            return Busy(pause, {"looks": min(looks + 1, 30)})
+            return Busy(pause, {"looks": min(looks + 1, 30), "said": job.message or said})
         if job.state == Job.State.DONE:
             return self.ended(run, job)
         return self.failed(run, job)

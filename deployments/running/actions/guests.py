@@ -1,22 +1,19 @@
-"""Steps in running guests: scripts, services, files, configuration.
+"""Steps in running guests: scripts, services, files that go.
 
-A guest is reached by commands alone, so a file is written by them, and its checksum read back.
-What a command holds is made at the moment of its call: a job's row has neither secrets nor files.
+A guest is reached by commands alone. What a command holds is made at the moment of its call: a
+job's row has neither secrets nor files.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import shlex
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from deployments import dictionaries
-from deployments.models import Artifact, Step
-from deployments.running.actions.base import FIRST_LOOK, ByJob
-from deployments.running.results import Busy, Failure, Result, Retry, Success
+from deployments.models import Step
+from deployments.running.actions.base import ByJob
+from deployments.running.results import Failure, Result, Retry, Success
 from jobs.models import Job
 from orchestrator.refusals import Conflict
 from vms import verbs
@@ -28,15 +25,14 @@ if TYPE_CHECKING:
 
 SOURCE = "deployments"
 SHELLS = frozenset({"", "sh", "/bin/sh"})
-# Bytes of a file in one command: encoded they fit into one argument of a program on Linux.
-CHUNK = 64 * 1024
-LARGEST_FILE = 32 * 1024 * 1024
 LOG_LIMIT = 32 * 1024  # characters of an output in the log
 CALL_SECONDS = 120
 
 
 class InGuest(ByJob):
     """A command in the guest; it has failed when its exit code is not 0."""
+
+    source = SOURCE
 
     def told(self, run: Run) -> str:
         """Return what the audit says of the command."""
@@ -56,7 +52,7 @@ class InGuest(ByJob):
         return verbs.execute_from(
             run.actor,
             vm,
-            source=SOURCE,
+            source=self.source,
             reference={"step": str(run.step.pk), "memory": run.memory},
             told=self.told(run),
             user=str(run.action.get("user") or ""),
@@ -93,7 +89,7 @@ class Execute(InGuest):
 def in_interpreter(script: str, interpreter: str) -> str:
     if interpreter in SHELLS:
         return script
-    return f"printf %s '{_encoded(script.encode())}' | base64 -d | {shlex.quote(interpreter)}"
+    return f"printf %s '{encoded(script.encode())}' | base64 -d | {shlex.quote(interpreter)}"
 
 
 class Service(InGuest):
@@ -111,92 +107,7 @@ class Remove(InGuest):
         return f"rm -f {shlex.quote(action['path'])}"
 
 
-class Write(InGuest):
-    """A file in the guest, in pieces that a command can hold; then its checksum is looked at."""
-
-    def content(self, action: dict[str, Any]) -> bytes:
-        """Return the file; `action` has its secrets in it."""
-        raise NotImplementedError(f"{type(self).__name__}.content")
-
-    def command(self, action: dict[str, Any], memory: dict[str, Any]) -> str:
-        content, at = self.content(action), int(memory.get("at", 0))
-        path = action["path"]
-        part = shlex.quote(f"{path}.part")
-        piece = _encoded(content[at : at + CHUNK])
-        words = [f"printf %s '{piece}' | base64 -d {'>>' if at else '>'} {part}"]
-        if not at:
-            words.insert(0, f"mkdir -p {shlex.quote(str(PurePosixPath(path).parent))}")
-        if at + CHUNK >= len(content):
-            whole = shlex.quote(path)
-            if mode := action.get("mode"):
-                words.append(f"chmod {shlex.quote(str(mode))} {part}")
-            words.append(f"mv -f {part} {whole}")
-            words.append(f"echo size {len(content)} sum {hashlib.sha256(content).hexdigest()}")
-            words.append(f"sha256sum {whole} || shasum -a 256 {whole}")
-        return " && ".join(words)
-
-    def ended(self, run: Run, job: Job) -> Result:
-        if job.result.get("exit_code") or job.result.get("timed_out"):
-            return super().ended(run, job)
-        lines = str(job.result.get("stdout") or "").split()
-        if lines[:1] != ["size"]:  # there is more to come
-            return Busy(FIRST_LOOK, {"at": int(run.memory.get("at", 0)) + CHUNK, "job": ""})
-        size, wanted, *seen = lines[1], lines[3], *lines[4:]
-        if wanted not in seen:
-            return Failure(
-                f"Its checksum in the guest is {(seen or ['nothing'])[0]}, not {wanted}. Run it "
-                "again, and look at the guest's disk when that does not help."
-            )
-        return Success(f"{run.action['path']}: {size} bytes, SHA-256 {wanted}.")
-
-    def look(self, run: Run) -> Result:
-        if run.memory.get("job") == "":
-            run.claim.job.payload["memory"] = {"at": run.memory["at"]}
-            return self.begin(run)
-        return super().look(run)
-
-
-class Upload(Write):
-    """`vm.upload`: an artifact of the package, with the placeholders in it replaced."""
-
-    def content(self, action: dict[str, Any]) -> bytes:
-        from deployments import artifacts
-
-        artifact = Artifact.objects.filter(sha256=action["sha256"]).first()
-        if artifact is None:
-            raise Conflict("The file of this step is not there any more. Import its package again.")
-        if artifact.size > LARGEST_FILE:
-            raise Conflict(
-                f"This file has {artifact.size // 2**20} MiB; at most {LARGEST_FILE // 2**20} go "
-                "into a guest by commands. Put it into the template, or fetch it by a script."
-            )
-        with artifacts.opened(artifact) as file:
-            content = file.read()
-        for key, value in (action.get("placeholders") or {}).items():
-            content = content.replace(f"{{{{{key}}}}}".encode(), str(value).encode())
-        return content
-
-
-class WriteConfiguration(Write):
-    """`config.write`: values, as lines of an environment, as JSON or as INI."""
-
-    def content(self, action: dict[str, Any]) -> bytes:
-        values, form = action.get("values") or {}, action.get("format", "env")
-        if form == "json":
-            return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
-        if form == "ini":
-            return "".join(
-                f"{key} = {_plain(one)}\n" for key, one in sorted(values.items())
-            ).encode()
-        lines = (f"{key}={shlex.quote(_plain(one))}\n" for key, one in sorted(values.items()))
-        return "".join(lines).encode()
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _encoded(content: bytes) -> str:
+def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
@@ -210,5 +121,4 @@ def command_of(reference: dict[str, Any]) -> Command:
     found = actions.of(step)
     assert isinstance(found, InGuest)
     action, secrets = dictionaries.revealed(step.action)
-    # A secret in a file is not in clear in its command, and that is never shown.
     return Command(found.command(action, reference["memory"]), secrets=frozenset(secrets))

@@ -149,16 +149,3 @@ class Reconfigure(ByJob):
         if not size:
             return Success(f"{vm.name} has this size already.")
         return verbs.resize(run.actor, vm, **size)
-
-
-class Snapshot(ByJob):
-    """`vm.snapshot`: takes one, or drops the one that an earlier step has taken."""
-
-    def ask(self, run: Run) -> Job | Result:
-        vm, name = run.vm(), str(run.action.get("name") or run.task.title)[:100]
-        if run.action.get("do") != "drop":
-            return verbs.snapshots.take(run.actor, vm, name=name)
-        found = vm.snapshots.filter(name=name).order_by("-taken_at").first()
-        if found is None:
-            return Success(f"{vm.name} has no snapshot {name}.")
-        return verbs.snapshots.delete(run.actor, found)

@@ -35,6 +35,7 @@ async def snapshot_create(request: Request) -> Answer:
         taken_at=request.host.now(),
         state="poweron" if vm.state in ("running", "paused") else "poweroff",
         parent=vm.current_snapshot,
+        disk=vm.disk.copy(),
     )
     vm.snapshots = [*(vm.snapshots or ()), snapshot]
     vm.current_snapshot = snapshot.id
@@ -76,10 +77,11 @@ async def snapshot_delete(request: Request) -> Answer:
 
 @route("POST", "machines/*/snapshots/*/revert", "snapshot_revert")
 async def snapshot_revert(request: Request) -> Answer:
-    """Bring a VM back to a snapshot; it runs when it ran then."""
+    """Bring a VM back to a snapshot with what is on its disk; it runs when it ran then."""
     vm = machine(request)
     snapshot = _snapshot(vm, request.args[1])
     machines.place(request.host, vm, "running" if snapshot.state == "poweron" else "stopped")
+    vm.disk = snapshot.disk.copy()
     vm.current_snapshot = snapshot.id
     return Answer(202, {"success": True})
 

@@ -182,9 +182,8 @@ def test_scripts_files_services_and_configuration_in_a_guest(
     assert upload.reason == (
         f"/srv/a b/app.bin: {len(wanted)} bytes, SHA-256 {hashlib.sha256(wanted).hexdigest()}."
     )
-    assert (
-        Job.objects.filter(kind="vm.execute", payload__reference__step=str(upload.pk)).count() == 2
-    )
+    sent = Job.objects.get(kind="vm.write", payload__reference__step=str(upload.pk))
+    assert sent.payload["at"] == len(wanted) + 1  # all of it, and its checksum looked at
     # The secret is in no row: neither of the step's own job, nor of what it asked for.
     rows = [
         *Job.objects.values("payload", "result", "message"),
