@@ -209,6 +209,11 @@ def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, aud
     matrix = text(client.get(url("readiness")))
     assert "0 of 1" in matrix
     assert client.get(url("readiness"), **HTMX).status_code == 200
+    for page, modal in ((url("in-advance", image), False), (url("image", image), True)):
+        address = f"http://testserver{page}"
+        wrong = {"at_once": 0}
+        again = client.post(url("in-advance", image), wrong, **HTMX, HTTP_HX_CURRENT_URL=address)
+        assert ("data-close-modal" in text(again)) == ("modal-title" in text(again)) == modal
     form = {"at_once": 2, "not_before": "2099-01-01T22:00"}
     asked = client.post(url("in-advance", image), form)
     assert asked.status_code == 303

@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString
 if TYPE_CHECKING:
     from django.forms import BoundField
 
+    from orchestrator.web.pages import PageRequest
+
 register = template.Library()
 
 MIB_PER_GIB = 1024
@@ -386,6 +388,16 @@ def fields_named(form: forms.BaseForm, prefix: str) -> list[BoundField]:
     """Return a form's visible fields with ids of their own: a dialog may have the same fields."""
     form.auto_id = f"{prefix}_%s"
     return form.visible_fields()
+
+
+@register.filter
+def in_modal(request: PageRequest) -> bool:
+    """Return whether a form is shown in the modal of another page, and not on a page of its own.
+
+    A form that is wrong comes back by htmx to its own page, too.
+    """
+    here = request.htmx.current_url_abs_path
+    return bool(request.htmx) and (here or "").partition("?")[0] != request.path
 
 
 @register.filter
