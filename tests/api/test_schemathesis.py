@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 # Of each operation. Most of what somebody with few rights asks is refused alike.
-EXAMPLES = {"admin": 12, "bob": 4}
+EXAMPLES = {"admin": 18, "bob": 4}
 SEED = 20260131
-OPERATIONS = 230
+OPERATIONS = 231
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
