@@ -8,6 +8,7 @@ import django_filters
 from django import forms
 from django.db.models import Q
 
+from catalog.caching import FASTEST_MIB
 from catalog.models import CatalogSource, Image
 from catalog.pushing import STILL
 from hosts.forms import SearchInput, SecretInput
@@ -227,7 +228,15 @@ class InAdvanceForm(forms.Form):
         max_value=200,
         initial=4,
         label="At a time",
-        help_text="Bounds what the downloads take of the network: hosts know no other limit.",
+        help_text="How many hosts download at the same time.",
+    )
+    mib_per_second = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=FASTEST_MIB,
+        label="Bandwidth (MiB/s)",
+        help_text="Of all these downloads together; the packs go through this product then. Empty: "
+        "no limit.",
     )
     not_before = forms.DateTimeField(
         required=False, label="Not before", widget=forms.DateTimeInput({"type": "datetime-local"})

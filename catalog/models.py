@@ -239,6 +239,9 @@ class DownloadTicket(BaseModel):
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
+    # How fast all downloads that share `pace` may be together; then this product passes them on.
+    mib_per_second = models.PositiveIntegerField(null=True, blank=True)
+    pace = models.CharField(max_length=40, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["expires_at"], name="ticket_expiry")]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvicorn
 
 from accounts.actors import Actor
 from accounts.models import AuditEvent
-from catalog import caching, handing, images, pushing, sources
+from catalog import caching, handing, images, pushing, relay_front, sources
 from catalog.models import CatalogSource, DownloadTicket, HostImage, Image
 from hosts import enrolment, inventory
 from hosts.models import HostVM
+from jobs import batches
 from jobs.models import Job
-from orchestrator.refusals import Conflict, Forbidden, NotFound
+from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
+from tests.support.product import free_port, until
 from tests.support.simulation import Simulation, simulated_hosts
 from tests.support.storages import MAKERS
 from tests.vms.conftest import Worker
@@ -302,3 +307,122 @@ def test_a_lost_worker_pushes_nothing_twice(way: Way) -> None:
     Job.objects.filter(pk=job.pk).update(step="send")
     assert way.worker.finish(job).state == "done", job.error
     assert way.counts(1)["push_async"] == 1
+
+
+@pytest.fixture
+def front(way: Way, settings: Any) -> Iterator[str]:
+    """The ASGI application, in a thread: where hosts reach this catalog."""
+    from orchestrator.asgi import make_application
+
+    server = uvicorn.Server(
+        uvicorn.Config(make_application(), port=free_port(), access_log=False, log_level="error")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started, 20, "the front has started")
+    settings.PUBLIC_URL = f"http://127.0.0.1:{server.config.port}"
+    yield settings.PUBLIC_URL
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_the_downloads_of_a_batch_share_one_limit_of_bandwidth(way: Way, front: str) -> None:
+    """Two hosts pull 3 MB each at 4 MiB/s in all; without a limit it takes a fraction of that."""
+    way.simulation.control(bundle_bytes=3_000_000)
+    image = Image.objects.get(pk=way.push(compress=False).result["image"])
+    wish = {"catalog_id": image.catalog_id, "version": image.version, "mib_per_second": 4}
+    before = relay_front.sent._value.get()
+    began = time.monotonic()
+    job = batches.request(way.alice, caching.PULL, way.hosts, options=wish)
+    assert way.worker.finish(job).result == {"done": 2}
+    took = time.monotonic() - began
+    assert image.pack_bytes
+    assert relay_front.sent._value.get() - before == 2 * image.pack_bytes
+    wanted = 2 * image.pack_bytes / (4 * 2**20)
+    assert wanted * 0.9 < took < wanted * 4
+    for host in way.hosts:
+        caching.delete(way.alice, host, everything=True)
+    way.worker.until(lambda: not Job.objects.open().exists())
+    # Another batch has a pace of its own, and an interrupted download is gone on with.
+    way.simulation.control(faults={"cuttransfer": 1})
+    pull = caching.pull(way.alice, way.hosts[1], image, mib_per_second=500)
+    assert "connection to the storage was lost" in way.worker.finish(pull).error
+    way.simulation.control(faults=None)
+    pull = caching.pull(way.alice, way.hosts[1], image, mib_per_second=500)
+    assert way.worker.finish(pull).state == "done"
+    assert way.counts(2)["transfer_resumed"] == 1
+
+
+def test_what_is_passed_on_and_to_whom(way: Way, front: str, settings: Any) -> None:
+    way.simulation.control(bundle_bytes=200_000)
+    image = Image.objects.get(pk=way.push(compress=False).result["image"])
+    pack = (way.storage / image.pack_key).read_bytes()
+    limit = handing.Limit(50, "test")
+
+    def addresses() -> dict[str, str]:
+        key = handing.issue(image, way.hosts[1], limit)
+        named = {"catalog_id": "UBUNTU_CI", "version": "1", "architecture": "arm64"}
+        meta: dict[str, str] = handing.redeem(key, **named)["provider"]["meta"]
+        return meta
+
+    url = addresses()["pack_url"]
+    assert url.startswith(front)
+    assert httpx.get(addresses()["metadata_url"]).json()["catalog_id"] == "UBUNTU_CI"
+    whole = httpx.get(url)
+    assert (whole.content, whole.headers["cache-control"]) == (pack, "no-store")
+    head = httpx.head(url)
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(pack)))
+    for asked, part in (
+        ("bytes=100-", pack[100:]),
+        ("bytes=0-99", pack[:100]),
+        (f"bytes=5-{len(pack) + 7}", pack[5:]),
+    ):
+        answer = httpx.get(url, headers={"Range": asked})
+        assert (answer.status_code, answer.content) == (206, part)
+    assert httpx.get(url, headers={"Range": f"bytes={len(pack)}-"}).status_code == 416
+    assert httpx.get(url, headers={"Range": "lines=1-2"}).content == pack
+    assert httpx.post(url).status_code == 405
+    for wrong in (url[:-4] + "AAAA", f"{front}/packs/x", f"{front}/packs/x/y"):
+        assert httpx.get(wrong).status_code == 403
+    settings.CATALOG_ADDRESS_SECONDS = -1
+    assert httpx.get(url).json()["code"] == "ticket"
+    settings.CATALOG_ADDRESS_SECONDS = 600
+    (way.storage / image.pack_key).rename(way.storage / "away")
+    assert httpx.get(url).status_code == 404
+    (way.storage / "away").rename(way.storage / image.pack_key)
+    images.set_taint(way.alice, image, True)
+    assert (httpx.get(url).status_code, httpx.get(url).json()["code"]) == (403, "image_revoked")
+
+
+def test_a_revocation_ends_a_download_that_is_passed_on(
+    way: Way, front: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_front, "CHECK_SECONDS", 0.1)
+    way.simulation.control(bundle_bytes=20_000_000)
+    image = Image.objects.get(pk=way.push(compress=False).result["image"])
+    key = handing.issue(image, way.hosts[1], handing.Limit(1, "slow"))
+    named = {"catalog_id": "UBUNTU_CI", "version": "1", "architecture": "arm64"}
+    url = handing.redeem(key, **named)["provider"]["meta"]["pack_url"]
+    got = 0
+    with httpx.stream("GET", url) as answer, pytest.raises(httpx.RemoteProtocolError):
+        for piece in answer.iter_bytes():
+            if not got:
+                images.revoke(way.alice, image)
+            got += len(piece)
+    assert 0 < got < 20_000_000 / 2
+
+
+def test_a_limit_that_cannot_be_kept_is_refused(way: Way, settings: Any) -> None:
+    image = Image.objects.get(pk=way.push().result["image"])
+    host = way.hosts[1]
+    for wrong in (0, -1, 100_001):
+        with pytest.raises(Invalid):
+            caching.pull(way.alice, host, image, mib_per_second=wrong)
+    settings.PUBLIC_URL = ""
+    with pytest.raises(Conflict, match="PUBLIC_URL"):
+        caching.pull(way.alice, host, image, mib_per_second=5)
+    sources.change_source(way.alice, way.source, hands_out_keys=True)
+    image.refresh_from_db()
+    with pytest.raises(Conflict, match="hands its keys out"):
+        caching.pull(way.alice, host, image, mib_per_second=5)

@@ -189,7 +189,9 @@ def test_an_unreachable_catalog_says_so_on_its_page(client: Client, alice: User)
     assert "s3cret" not in page
 
 
-def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, audrey: User) -> None:
+def test_a_push_and_caching_in_advance_by_page(
+    client: Client, shelf: Shelf, audrey: User, settings: Any
+) -> None:
     client.force_login(shelf.alice.user)
     shelf.store()
     shelf.bring_in()
@@ -209,12 +211,18 @@ def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, aud
     matrix = text(client.get(url("readiness")))
     assert "0 of 1" in matrix
     assert client.get(url("readiness"), **HTMX).status_code == 200
-    form = {"at_once": 2, "not_before": "2099-01-01T22:00"}
+    form = {"at_once": 2, "not_before": "2099-01-01T22:00", "mib_per_second": 20}
+    settings.PUBLIC_URL = ""
+    refused = client.post(url("in-advance", image), form)
+    assert refused.status_code == 409
+    assert "No limit of bandwidth can be kept: hosts have no address" in text(refused)
+    settings.PUBLIC_URL = "http://127.0.0.1:9"
     asked = client.post(url("in-advance", image), form)
     assert asked.status_code == 303
     batch = Job.objects.get(kind="batch")
     assert (batch.payload["at_once"], batch.items.count()) == (2, 1)
     assert batch.payload["options"]["not_before"].startswith("2099-01-01T22:00")
+    assert batch.payload["options"]["mib_per_second"] == 20
     detail = reverse("hosts:detail", args=[host.pk])
     assert client.post(url("cache-quota", host), {"quota_mib": 2048})["Location"] == detail
     assert "Quota 2 GiB" in text(client.get(detail))
