@@ -24,7 +24,7 @@ from accounts.actors import SYSTEM
 from accounts.audit import audit
 from catalog import manifests, relay
 from catalog.models import DownloadTicket, Image
-from catalog.storage import StorageError, Trouble
+from catalog.storage import PartStorage, StorageError, Trouble
 from catalog.storage.connections import CLEAR, Provider, provider_of
 from catalog.stores import storage_of
 from hosts.drivers.base import ErrorKind, HostError
@@ -147,11 +147,12 @@ def _provider(image: Image, ticket: DownloadTicket) -> dict[str, Any]:
     return {"type": provider.type, "meta": meta}
 
 
-def upload_connection(image: Image) -> str:
+def upload_connection(image: Image, in_parts: str = "") -> str:
     """Return the provider part of the connection string by which a host pushes `image`.
 
     As for a download: signed addresses (`pack_upload_url`, `metadata_upload_url`) and no keys where
-    the storage can sign. Raises `StorageError`.
+    the storage can sign. `in_parts` is where the host uploads the pack in parts, which it prefers
+    (`pack_parts_url`). Raises `StorageError`.
     """
     provider = provider_of(image.source.connection)
     if provider is None:
@@ -162,6 +163,8 @@ def upload_connection(image: Image) -> str:
         parts = _shown(provider, signed=bool(signed), keys=image.source.hands_out_keys)
         if signed:
             parts["pack_upload_url"] = signed
+            if in_parts and isinstance(storage, PartStorage):
+                parts["pack_parts_url"] = in_parts
             parts["metadata_upload_url"] = storage.upload_url(image.metadata_key, seconds)
     pairs = [f"{name}={value}" for name, value in parts.items()]
     return ";".join([f"provider={provider.type}", *pairs])

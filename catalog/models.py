@@ -250,6 +250,23 @@ class DownloadTicket(BaseModel):
         return f"{self.image_id} for {self.host_id}"
 
 
+class PackUpload(BaseModel):
+    """An upload of a pack in parts that has begun and not ended; one per place in a storage."""
+
+    source = models.ForeignKey(CatalogSource, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=700)
+    upload = models.TextField()  # the storage's id of it
+    size = models.PositiveBigIntegerField()
+    md5 = models.CharField(max_length=32)
+    part_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "key"], name="pack_upload_once")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class HostCache(models.Model):
     """How much of its disk a host may use for its cache; what is over it is collected."""
 

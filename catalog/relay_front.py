@@ -1,29 +1,37 @@
-"""`/packs/`: passes packs on in the event loop, so that a slow download holds no thread."""
+"""`/packs/`: where hosts read packs that are passed on, and ask for the parts of an upload.
+
+Packs are passed on in the event loop, so that a slow download holds no thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
 
 import structlog
+from django.db import connections
 from prometheus_client import Counter
 
-from catalog import relay
+from catalog import relay, uploading
 from catalog.storage import CHUNK, StorageError, Trouble
 from orchestrator.refusals import Refusal
-from orchestrator.web.wire import answer, gone, header, in_database, refuse
+from orchestrator.web.wire import answer, gone, header, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from orchestrator.web.pace import Pace
     from orchestrator.web.wire import Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 CHECK_SECONDS = 2.0  # how soon a revocation ends a download
 SMALLEST = 16 * 1024
@@ -32,8 +40,22 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 sent = Counter("orchestrator_packs_sent_bytes", "Bytes of packs that were passed on to hosts.")
 
-# What reads storages blocks, and must not hold up what asks the database.
-_readers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="packs")
+# What asks storages blocks, and must not hold up streams and held calls.
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="packs")
+
+
+async def _in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(_threads, function, *arguments)
+
+
+async def _with_database(function: Callable[..., Result], *arguments: Any) -> Result:
+    def run() -> Result:
+        try:
+            return function(*arguments)
+        finally:
+            connections.close_all()
+
+    return await _in_thread(run)
 
 
 class RelayFront:
@@ -46,6 +68,9 @@ class RelayFront:
         self._maximum = maximum
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(uploading.UPLOADS):
+            await self._upload(scope, send)
+            return
         if scope["method"] not in ("GET", "HEAD"):
             allow = (b"allow", b"GET, HEAD")
             await refuse(send, 405, "Read a pack with GET.", "method_not_allowed", allow)
@@ -62,14 +87,31 @@ class RelayFront:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = scope["path"].removeprefix(relay.PATH).removesuffix("/")
         try:
-            pack = await in_database(relay.open_pack, token)
+            pack = await _with_database(relay.open_pack, token)
         except Refusal as refusal:
             await refuse(send, refusal.status, refusal.message, refusal.code)
             return
         try:
             await self._send(pack, scope, receive, send)
         finally:
-            await asyncio.get_running_loop().run_in_executor(_readers, pack.storage.close)
+            await _in_thread(pack.storage.close)
+
+    async def _upload(self, scope: Scope, send: Send) -> None:
+        """Answer with the parts of an upload (POST), or finish it (PUT)."""
+        verb = {"POST": uploading.sheet, "PUT": uploading.finish}.get(scope["method"])
+        if verb is None:
+            allow = (b"allow", b"POST, PUT")
+            await refuse(send, 405, "Ask with POST or PUT.", "method_not_allowed", allow)
+            return
+        token = scope["path"].removeprefix(uploading.UPLOADS).removesuffix("/")
+        asked = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        try:
+            found = await _with_database(verb, token, asked.get("size", ""), asked.get("md5", ""))
+        except Refusal as refusal:
+            await refuse(send, refusal.status, refusal.message, refusal.code)
+            return
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        await answer(send, 200, headers, json.dumps(found).encode())
 
     async def _send(self, pack: relay.Relayed, scope: Scope, receive: Receive, send: Send) -> None:
         asked = header(scope["headers"], b"range")
@@ -121,7 +163,7 @@ class RelayFront:
                 if wait > 0:
                     await asyncio.sleep(wait)
                 if time.monotonic() - checked > CHECK_SECONDS:
-                    await in_database(relay.check, pack.ticket)
+                    await _with_database(relay.check, pack.ticket)
                     checked = time.monotonic()
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 sent.inc(len(piece))
@@ -130,13 +172,10 @@ class RelayFront:
 
 async def _pieces(pack: relay.Relayed, begin: int, end: int, step: int) -> AsyncGenerator[bytes]:
     """Yield the bytes from `begin` to before `end`, in pieces of at most `step`."""
-    loop = asyncio.get_running_loop()
-    chunks: Iterator[bytes] = await loop.run_in_executor(
-        _readers, pack.storage.read, pack.key, begin
-    )
+    chunks: Iterator[bytes] = await _in_thread(pack.storage.read, pack.key, begin)
     left = end - begin
     while left:
-        chunk = await loop.run_in_executor(_readers, next, chunks, b"")
+        chunk = await _in_thread(next, chunks, b"")
         if not chunk:
             raise StorageError(Trouble.FAILED, f"{pack.key} is shorter than it was.")
         chunk = chunk[:left]

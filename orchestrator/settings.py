@@ -120,6 +120,7 @@ try:
     CATALOG_ENVIRONMENT_KEYS: bool = env.bool("CATALOG_ENVIRONMENT_KEYS", False)
     CATALOG_TICKET_SECONDS: int = env.positive("CATALOG_TICKET_SECONDS", 900)
     CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 21_600)
+    CATALOG_UPLOAD_DAYS: int = env.positive("CATALOG_UPLOAD_DAYS", 7)
 
     # VMs. Seconds.
     CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ import uvicorn
 
 from accounts.actors import Actor
 from accounts.models import AuditEvent
-from catalog import caching, handing, images, pushing, relay_front, sources
-from catalog.models import CatalogSource, DownloadTicket, HostImage, Image
+from catalog import caching, handing, images, pushing, relay_front, sources, uploading
+from catalog.models import CatalogSource, DownloadTicket, HostImage, Image, PackUpload
+from catalog.storage import StorageError
 from hosts import enrolment, inventory
 from hosts.models import HostVM
 from jobs import batches
@@ -143,7 +145,8 @@ def test_a_pack_goes_through_every_storage_and_back(
     way = make_way(packing, alice, settings, live_server, connection)
     simulation, folder = packing
     simulation.control(bundle_bytes=3_000_000)
-    job = way.push(tags=["lts"], description="For builds", minimum_cpus=2)
+    with serving(settings):
+        job = way.push(tags=["lts"], description="For builds", minimum_cpus=2)
     assert (job.state, job.error) == ("done", "")
     image = Image.objects.get(pk=job.result["image"])
     assert (image.catalog_id, image.tags, image.minimum_cpus) == ("UBUNTU_CI", ["latest", "lts"], 2)
@@ -309,8 +312,8 @@ def test_a_lost_worker_pushes_nothing_twice(way: Way) -> None:
     assert way.counts(1)["push_async"] == 1
 
 
-@pytest.fixture
-def front(way: Way, settings: Any) -> Iterator[str]:
+@contextmanager
+def serving(settings: Any) -> Iterator[str]:
     """The ASGI application, in a thread: where hosts reach this catalog."""
     from orchestrator.asgi import make_application
 
@@ -320,11 +323,20 @@ def front(way: Way, settings: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started, 20, "the front has started")
-    settings.PUBLIC_URL = f"http://127.0.0.1:{server.config.port}"
-    yield settings.PUBLIC_URL
-    server.should_exit = True
-    thread.join(20)
+    before, settings.PUBLIC_URL = settings.PUBLIC_URL, f"http://127.0.0.1:{server.config.port}"
+    try:
+        yield settings.PUBLIC_URL
+    finally:
+        settings.PUBLIC_URL = before
+        server.should_exit = True
+        thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def front(way: Way, settings: Any) -> Iterator[str]:
+    with serving(settings) as url:
+        yield url
 
 
 def test_the_downloads_of_a_batch_share_one_limit_of_bandwidth(way: Way, front: str) -> None:
@@ -426,3 +438,86 @@ def test_a_limit_that_cannot_be_kept_is_refused(way: Way, settings: Any) -> None
     image.refresh_from_db()
     with pytest.raises(Conflict, match="hands its keys out"):
         caching.pull(way.alice, host, image, mib_per_second=5)
+
+
+def test_a_large_pack_goes_up_in_parts_and_none_of_them_twice(
+    packing: tuple[Simulation, Path],
+    connection: str,
+    transactional_db: None,
+    alice: User,
+    settings: Any,
+    live_server: LiveServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """12 MB in parts of 5 MiB, cut off in the middle; the next push sends what is missing."""
+    monkeypatch.setattr(uploading, "SMALLEST", 5 * 2**20)
+    way = make_way(packing, alice, settings, live_server, connection)
+    way.simulation.control(1, bundle_bytes=12_000_000, faults={"cuttransfer": 1})
+    in_parts = "minio" in connection or "azure" in connection
+    with serving(settings):
+        job = way.push(compress=False)
+        assert "connection to the storage was lost" in job.error
+        assert PackUpload.objects.count() == int(in_parts)
+        way.simulation.control(1, faults={"cuttransfer": 0})
+        job = way.push(compress=False)
+        assert (job.state, job.error) == ("done", "")
+        resumes = in_parts or "local-storage" in connection
+        assert way.counts(1).get("transfer_resumed", 0) == int(resumes)
+        assert not PackUpload.objects.exists()
+        assert way.pull().state == "done"
+    kept = str(list(Job.objects.values_list("payload", "result", "error", "message")))
+    assert uploading.UPLOADS not in kept
+    images.remove(way.alice, Image.objects.get(), objects=True)
+    way.worker.until(lambda: not Job.objects.open().exists())
+
+
+def test_the_parts_of_an_upload_are_given_to_its_push_alone(
+    packing: tuple[Simulation, Path],
+    transactional_db: None,
+    alice: User,
+    settings: Any,
+    live_server: LiveServer,
+) -> None:
+    with MAKERS["minio"]() as connection:
+        way = make_way(packing, alice, settings, live_server, connection)
+        settings.PUBLIC_URL = "http://front.example"
+        job = pushing.push(
+            way.alice, way.source, way.hosts[0], vm="golden", catalog_id="u", version="1"
+        )
+        image = pushing._image(way.source, "u", "1", "arm64")
+        token = uploading.address_of(job, image).rpartition("/")[2]
+        size, one, other = str(40 * 2**20), "1" * 32, "2" * 32
+        for wrong in (("0", one), ("-1", one), ("x", one), ("", one), (size, "x"), (size, "")):
+            with pytest.raises(Invalid):
+                uploading.sheet(token, *wrong)
+        with pytest.raises(Forbidden):
+            uploading.sheet(token[:-3] + "AAA", size, one)
+        with pytest.raises(Conflict, match="not in the storage"):
+            uploading.finish(token, size, one)
+        parts = uploading.sheet(token, size, one)["parts"]
+        assert [part["size"] for part in parts] == [16 * 2**20, 16 * 2**20, 8 * 2**20]
+        assert [part["offset"] for part in parts] == [0, 16 * 2**20, 32 * 2**20]
+        assert httpx.put(parts[2]["url"], content=bytes(parts[2]["size"])).is_success
+        stored = [part["stored"] for part in uploading.sheet(token, size, one)["parts"]]
+        assert stored == [False, False, True]
+        with pytest.raises(Conflict, match="2 of 3 parts are missing"):
+            uploading.finish(token, size, one)
+        # Another pack under the same name: nothing of the first one is taken for its parts.
+        first = PackUpload.objects.get().upload
+        assert not any(part["stored"] for part in uploading.sheet(token, size, other)["parts"])
+        second = PackUpload.objects.get()
+        with uploading.parts_of(way.source) as storage, pytest.raises(StorageError):
+            storage.stored_parts(image.pack_key, first)
+        # Nobody went on with it: its parts are deleted, after some days.
+        assert uploading.drop_old() == 0
+        PackUpload.objects.update(created_at="2026-01-01T00:00:00Z")
+        assert uploading.drop_old() == 1
+        drop = Job.objects.get(kind=uploading.DROP)
+        way.worker.until(lambda: Job.objects.get(pk=drop.pk).is_final)
+        drop.refresh_from_db()
+        assert (drop.state, PackUpload.objects.exists()) == ("done", False)
+        with uploading.parts_of(way.source) as storage, pytest.raises(StorageError):
+            storage.stored_parts(image.pack_key, second.upload)
+        way.worker.finish(job)
+        with pytest.raises(Forbidden):
+            uploading.sheet(token, size, one)
