@@ -175,6 +175,29 @@ class PushFromForm(forms.Form):
         super().__init__(*arguments, **options)
         rows = Host.objects.visible_to(actor).defer("password", "api_key").order_by("name")
         self.fields["host"].queryset = rows  # type: ignore[attr-defined]
+        self.storages = storages_of(actor)
+
+    def clean_host(self) -> Host:
+        host: Host = self.cleaned_data["host"]
+        if not host.listed_vms.filter(state__in=STILL).exists():
+            raise forms.ValidationError(
+                f"{host.name} lists no VM that is stopped. Stop the one to push, and wait until "
+                "its host lists it so."
+            )
+        return host
+
+    def clean(self) -> None:
+        if not self.storages.exists():
+            raise forms.ValidationError(
+                "There is no storage to push to, or none is switched on. Add a source first whose "
+                "connection begins with provider=."
+            )
+
+
+def storages_of(actor: Actor) -> QuerySet[CatalogSource]:
+    """Return where a VM may be pushed to."""
+    rows = CatalogSource.objects.visible_to(actor)
+    return rows.filter(kind=CatalogSource.Kind.STORAGE, active=True).order_by("name")
 
 
 class PushForm(ManifestForm):
@@ -184,7 +207,7 @@ class PushForm(ManifestForm):
         queryset=CatalogSource.objects.none(),
         empty_label=None,
         label="Storage",
-        help_text="Those that are switched on. Without one, add a source first.",
+        help_text="Those that are switched on.",
     )
     vm = forms.ChoiceField(label="VM", help_text="Those that are stopped.")
     catalog_id = forms.CharField(max_length=200, label="Catalog id")
@@ -196,8 +219,7 @@ class PushForm(ManifestForm):
 
     def __init__(self, *arguments: Any, actor: Actor, host: Host, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        storages = CatalogSource.objects.visible_to(actor).filter(kind="storage", active=True)
-        self.fields["source"].queryset = storages.order_by("name")  # type: ignore[attr-defined]
+        self.fields["source"].queryset = storages_of(actor)  # type: ignore[attr-defined]
         still = host.listed_vms.filter(state__in=STILL).order_by("name")
         names = still.values_list("host_vm_id", "name")
         self.fields["vm"].choices = list(names)  # type: ignore[attr-defined]

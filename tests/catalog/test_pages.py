@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,8 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.actors import Actor
-from catalog import images, sources
-from catalog.models import CatalogSource, HostImage, Image
+from catalog import caching, images, sources
+from catalog.models import CatalogSource, HostCache, HostImage, Image
 from hosts.models import Host, HostCapacity, HostStatus
 from jobs.models import Job
 
@@ -201,6 +202,14 @@ def test_a_push_and_caching_in_advance_by_page(
     HostCapacity.objects.create(host=host, disk_gib_free=500)
     vm = {"host_vm_id": "{1}", "name": "golden", "state": "stopped", "home": "/a/g.pvm"}
     host.listed_vms.create(type="pvm", seen_at=timezone.now(), **vm)
+    sources.change_source(shelf.alice, shelf.source, active=False)
+    refused = text(client.post(url("push"), {"host": str(host.pk)}))
+    assert "There is no storage to push to" in refused
+    sources.change_source(shelf.alice, shelf.source, active=True)
+    idle = Host.objects.create(name="mac-2", url="http://127.0.0.1:10")
+    refused = text(client.post(url("push"), {"host": str(idle.pk)}))
+    assert "mac-2 lists no VM that is stopped" in refused
+    idle.delete()
     chosen = client.post(url("push"), {"host": str(host.pk)})
     assert chosen["Location"] == url("push-from", host)
     assert "golden" in text(client.get(url("push-from", host)))
@@ -211,11 +220,24 @@ def test_a_push_and_caching_in_advance_by_page(
     matrix = text(client.get(url("readiness")))
     assert "0 of 1" in matrix
     assert client.get(url("readiness"), **HTMX).status_code == 200
+    assert f'href="{url("in-advance", image)}"' in matrix
+    HostImage.objects.create(
+        host=host, catalog_id="OTHER", version="1", size_mib=4096, seen_at=timezone.now()
+    )
+    HostCache.objects.create(host=host, quota_mib=2048)
+    pull = caching.pull(shelf.alice, host, image)
+    Job.objects.filter(pk=pull.pk).update(progress=37)
+    matrix = text(client.get(url("readiness")))
+    assert re.search(r"4 GiB <span class=\"hint\">of 2 GiB, over it", matrix)
+    assert "37 %" in matrix
+    assert "37 %" in text(client.get(url("image", image)))
+    Job.objects.filter(pk=pull.pk).update(state="cancelled")
+    HostImage.objects.all().delete()
     form = {"at_once": 2, "not_before": "2099-01-01T22:00", "mib_per_second": 20}
     settings.PUBLIC_URL = ""
-    refused = client.post(url("in-advance", image), form)
-    assert refused.status_code == 409
-    assert "No limit of bandwidth can be kept: hosts have no address" in text(refused)
+    again = client.post(url("in-advance", image), form)
+    assert again.status_code == 409
+    assert "No limit of bandwidth can be kept: hosts have no address" in text(again)
     settings.PUBLIC_URL = "http://127.0.0.1:9"
     asked = client.post(url("in-advance", image), form)
     assert asked.status_code == 303
