@@ -19,6 +19,7 @@ class CatalogConfig(AppConfig):
             metadata,
             pushing,
             sources,
+            uploading,
         )
         from catalog.api import CacheDeleteInput, PullManyInput
         from catalog.forms import CachesForm
@@ -32,6 +33,7 @@ class CatalogConfig(AppConfig):
             **metadata.HANDLERS,
             **pushing.HANDLERS,
             **collecting.HANDLERS,
+            **uploading.HANDLERS,
         }.items():
             handlers.register(kind, handler)
         handlers.register(sources.IMPORT, importing.ImportHandler())

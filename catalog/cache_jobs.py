@@ -108,12 +108,18 @@ class PullHandler(SweepHandler):
             architecture=image.architecture,
             catalog_id=image.catalog_id,
             version=image.version,
-            connection=handing.connection_for(image, host),
+            connection=handing.connection_for(image, host, self._limit(job)),
             type=image.type,  # type: ignore[arg-type]
             cpus=HELPER_CPUS,
             memory_mib=HELPER_MEMORY_MIB,
             start=False,
         )
+
+    def _limit(self, job: Job) -> handing.Limit | None:
+        """Return how fast the pulls of the job's batch may be together."""
+        if rate := job.payload.get("mib_per_second"):
+            return handing.Limit(rate, str(job.parent_id or job.pk))
+        return None
 
     def step_watch(self, claim: Claim) -> Outcome:
         host = self.host_of(claim.job)

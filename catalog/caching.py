@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PULL, DELETE, SWEEP = "host.cache_pull", "host.cache_delete", "host.cache_sweep"
 COLLECT = "host.cache_collect"
+FASTEST_MIB = 100_000  # MiB a second that a limit may be
 HELPER = re.compile(rf"precache-[a-z0-9-]+-[{CROCKFORD}]{{{MARK_LENGTH}}}")
 REMOVED = "The host was removed from the pool."
 
@@ -56,17 +58,21 @@ def pull(
     *,
     not_before: str | datetime | None = None,
     not_after: str | datetime | None = None,
+    mib_per_second: int | None = None,
 ) -> Job:
     """Have the host download `image` into its cache, so that the first VM need not wait for it.
 
     Hosts offer no such call: they make a VM of the image, stopped and with a name of its own, which
     is deleted at once; the copy stays. It counts as foreign meanwhile. It begins within the window
-    from `not_before` to `not_after`, or fails. Raises `Forbidden`, `Invalid`, `NotFound`, or
-    `Conflict` for another architecture, without room for the download, or while the host's cache is
-    being deleted.
+    from `not_before` to `not_after`, or fails. With `mib_per_second` this product passes the pack
+    on, no faster than that; the pulls of one batch share it. Raises `Forbidden`, `Invalid`,
+    `NotFound`, or `Conflict` for another architecture, without room for the download, for a limit
+    that cannot be kept, or while the host's cache is being deleted.
     """
     actor.require("hosts.manage")
-    window = _window(not_before, not_after)
+    wish: dict[str, float] = _window(not_before, not_after)
+    if mib_per_second is not None:
+        wish["mib_per_second"] = limit_of(image, mib_per_second)
     with transaction.atomic():
         lock(host)
         actor.take()
@@ -89,7 +95,7 @@ def pull(
             f"host:{host.pk}",
             actor,
             lane=host.lane,
-            payload={"image": str(image.pk), "name": _helper_name(image), **window},
+            payload={"image": str(image.pk), "name": _helper_name(image), **wish},
             unique_key=key,
             message=f"Waiting to pull {image.name}.",
         )
@@ -103,6 +109,7 @@ def pull_named(
     version: str = "",
     not_before: str | datetime | None = None,
     not_after: str | datetime | None = None,
+    mib_per_second: int | None = None,
 ) -> Job:
     """Have the host download the image of this name in its own architecture.
 
@@ -117,7 +124,30 @@ def pull_named(
             f"The catalog has no usable image {catalog_id}{':' if version else ''}{version} for "
             f"{host.status.architecture or 'an unknown architecture'}."
         )
-    return pull(actor, host, image, not_before=not_before, not_after=not_after)
+    return pull(
+        actor,
+        host,
+        image,
+        not_before=not_before,
+        not_after=not_after,
+        mib_per_second=mib_per_second,
+    )
+
+
+def limit_of(image: Image, mib_per_second: int) -> int:
+    """Return the limit; refuse what we could not keep, for the host reads it from elsewhere."""
+    if not 1 <= mib_per_second <= FASTEST_MIB:
+        raise Invalid.field("mib_per_second", f"Give a number from 1 to {FASTEST_MIB}.")
+    told = ""
+    if not image.source.is_storage or not image.pack_file:
+        told = "its pack is not in a storage of this catalog, and the host reads it from elsewhere"
+    elif image.source.hands_out_keys:
+        told = f"{image.source.name} hands its keys out, and the host reads it from there"
+    elif not settings.PUBLIC_URL:
+        told = "hosts have no address to read it from us at (PUBLIC_URL)"
+    if told:
+        raise Conflict(f"No limit of bandwidth can be kept: {told}. Pull without one.")
+    return mib_per_second
 
 
 def _window(

@@ -8,6 +8,7 @@ import django_filters
 from django import forms
 from django.db.models import Q
 
+from catalog.caching import FASTEST_MIB
 from catalog.models import CatalogSource, Image
 from catalog.pushing import STILL
 from hosts.forms import SearchInput, SecretInput
@@ -174,6 +175,29 @@ class PushFromForm(forms.Form):
         super().__init__(*arguments, **options)
         rows = Host.objects.visible_to(actor).defer("password", "api_key").order_by("name")
         self.fields["host"].queryset = rows  # type: ignore[attr-defined]
+        self.storages = storages_of(actor)
+
+    def clean_host(self) -> Host:
+        host: Host = self.cleaned_data["host"]
+        if not host.listed_vms.filter(state__in=STILL).exists():
+            raise forms.ValidationError(
+                f"{host.name} lists no VM that is stopped. Stop the one to push, and wait until "
+                "its host lists it so."
+            )
+        return host
+
+    def clean(self) -> None:
+        if not self.storages.exists():
+            raise forms.ValidationError(
+                "There is no storage to push to, or none is switched on. Add a source first whose "
+                "connection begins with provider=."
+            )
+
+
+def storages_of(actor: Actor) -> QuerySet[CatalogSource]:
+    """Return where a VM may be pushed to."""
+    rows = CatalogSource.objects.visible_to(actor)
+    return rows.filter(kind=CatalogSource.Kind.STORAGE, active=True).order_by("name")
 
 
 class PushForm(ManifestForm):
@@ -183,7 +207,7 @@ class PushForm(ManifestForm):
         queryset=CatalogSource.objects.none(),
         empty_label=None,
         label="Storage",
-        help_text="Those that are switched on. Without one, add a source first.",
+        help_text="Those that are switched on.",
     )
     vm = forms.ChoiceField(label="VM", help_text="Those that are stopped.")
     catalog_id = forms.CharField(max_length=200, label="Catalog id")
@@ -195,8 +219,7 @@ class PushForm(ManifestForm):
 
     def __init__(self, *arguments: Any, actor: Actor, host: Host, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        storages = CatalogSource.objects.visible_to(actor).filter(kind="storage", active=True)
-        self.fields["source"].queryset = storages.order_by("name")  # type: ignore[attr-defined]
+        self.fields["source"].queryset = storages_of(actor)  # type: ignore[attr-defined]
         still = host.listed_vms.filter(state__in=STILL).order_by("name")
         names = still.values_list("host_vm_id", "name")
         self.fields["vm"].choices = list(names)  # type: ignore[attr-defined]
@@ -227,7 +250,15 @@ class InAdvanceForm(forms.Form):
         max_value=200,
         initial=4,
         label="At a time",
-        help_text="Bounds what the downloads take of the network: hosts know no other limit.",
+        help_text="How many hosts download at the same time.",
+    )
+    mib_per_second = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=FASTEST_MIB,
+        label="Bandwidth (MiB/s)",
+        help_text="Of all these downloads together; the packs go through this product then. Empty: "
+        "no limit.",
     )
     not_before = forms.DateTimeField(
         required=False, label="Not before", widget=forms.DateTimeInput({"type": "datetime-local"})

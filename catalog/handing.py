@@ -3,7 +3,7 @@
 A host is given a ticket in place of an API key of the catalog (the contract's `host=<key>@<url>`).
 It shows it once at the catalog's `/download`, and gets the manifest with where the pack is: as
 short-lived signed addresses where the storage can sign, with its keys only where it cannot, or
-where the source says so.
+where the source says so. A download with a limit is passed on by this product (`catalog.relay`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -21,9 +22,9 @@ from django.utils.crypto import salted_hmac
 
 from accounts.actors import SYSTEM
 from accounts.audit import audit
-from catalog import manifests
+from catalog import manifests, relay
 from catalog.models import DownloadTicket, Image
-from catalog.storage import StorageError, Trouble
+from catalog.storage import PartStorage, StorageError, Trouble
 from catalog.storage.connections import CLEAR, Provider, provider_of
 from catalog.stores import storage_of
 from hosts.drivers.base import ErrorKind, HostError
@@ -37,7 +38,15 @@ if TYPE_CHECKING:
 PREFIX = "ticket-"
 
 
-def connection_for(image: Image, host: Host) -> str:
+@dataclass(frozen=True)
+class Limit:
+    """How fast the downloads that share `pace` may be, all together."""
+
+    mib_per_second: int
+    pace: str
+
+
+def connection_for(image: Image, host: Host, limit: Limit | None = None) -> str:
     """Return the connection string by which `host` downloads `image`. It is a secret.
 
     Another catalog's is its own; for a storage of ours it is this catalog's address and a ticket.
@@ -51,10 +60,10 @@ def connection_for(image: Image, host: Host) -> str:
             "Hosts cannot ask this catalog for the image: set PUBLIC_URL to the address at which "
             "they reach it.",
         )
-    return f"host={issue(image, host)}@{settings.PUBLIC_URL}"
+    return f"host={issue(image, host, limit)}@{settings.PUBLIC_URL}"
 
 
-def issue(image: Image, host: Host) -> str:
+def issue(image: Image, host: Host, limit: Limit | None = None) -> str:
     """Return a new ticket, in the form of an API key in base64: kept as a digest, shown once."""
     public, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     with transaction.atomic():
@@ -64,6 +73,8 @@ def issue(image: Image, host: Host) -> str:
             image=image,
             host=host,
             expires_at=from_now(settings.CATALOG_TICKET_SECONDS),
+            mib_per_second=limit.mib_per_second if limit else None,
+            pace=limit.pace if limit else "",
         )
     return base64.b64encode(f"{PREFIX}{public}:{secret}".encode()).decode()
 
@@ -101,7 +112,7 @@ def redeem(key: str, *, catalog_id: str, version: str, architecture: str) -> dic
         raise Conflict("Manifest is tainted", code="tainted")
     values = manifests.values_of(image)
     try:
-        values["provider"] = _provider(image)
+        values["provider"] = _provider(image, ticket)
     except StorageError as error:
         raise Conflict(error.message, code="storage") from None
     with transaction.atomic():
@@ -118,12 +129,15 @@ def redeem(key: str, *, catalog_id: str, version: str, architecture: str) -> dic
     return values
 
 
-def _provider(image: Image) -> dict[str, Any]:
+def _provider(image: Image, ticket: DownloadTicket) -> dict[str, Any]:
     """Return where the pack is, as the contract's `provider`."""
     provider = provider_of(image.source.connection)
     if provider is None or not image.pack_key:
         raise StorageError(Trouble.SETTINGS, "Its pack is not in a storage of this catalog.")
     seconds = settings.CATALOG_ADDRESS_SECONDS
+    if ticket.mib_per_second:
+        meta = _shown(provider, signed=True, keys=False)
+        return {"type": provider.type, "meta": {**meta, **relay.addresses_of(ticket)}}
     with storage_of(image.source) as storage:
         signed = storage.download_url(image.pack_key, seconds)
         meta = _shown(provider, signed=bool(signed), keys=image.source.hands_out_keys)
@@ -133,11 +147,12 @@ def _provider(image: Image) -> dict[str, Any]:
     return {"type": provider.type, "meta": meta}
 
 
-def upload_connection(image: Image) -> str:
+def upload_connection(image: Image, in_parts: str = "") -> str:
     """Return the provider part of the connection string by which a host pushes `image`.
 
     As for a download: signed addresses (`pack_upload_url`, `metadata_upload_url`) and no keys where
-    the storage can sign. Raises `StorageError`.
+    the storage can sign. `in_parts` is where the host uploads the pack in parts, which it prefers
+    (`pack_parts_url`). Raises `StorageError`.
     """
     provider = provider_of(image.source.connection)
     if provider is None:
@@ -148,6 +163,8 @@ def upload_connection(image: Image) -> str:
         parts = _shown(provider, signed=bool(signed), keys=image.source.hands_out_keys)
         if signed:
             parts["pack_upload_url"] = signed
+            if in_parts and isinstance(storage, PartStorage):
+                parts["pack_parts_url"] = in_parts
             parts["metadata_upload_url"] = storage.upload_url(image.metadata_key, seconds)
     pairs = [f"{name}={value}" for name, value in parts.items()]
     return ";".join([f"provider={provider.type}", *pairs])

@@ -239,12 +239,32 @@ class DownloadTicket(BaseModel):
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
+    # How fast all downloads that share `pace` may be together; then this product passes them on.
+    mib_per_second = models.PositiveIntegerField(null=True, blank=True)
+    pace = models.CharField(max_length=40, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["expires_at"], name="ticket_expiry")]
 
     def __str__(self) -> str:
         return f"{self.image_id} for {self.host_id}"
+
+
+class PackUpload(BaseModel):
+    """An upload of a pack in parts that has begun and not ended; one per place in a storage."""
+
+    source = models.ForeignKey(CatalogSource, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=700)
+    upload = models.TextField()  # the storage's id of it
+    size = models.PositiveBigIntegerField()
+    md5 = models.CharField(max_length=32)
+    part_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "key"], name="pack_upload_once")]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class HostCache(models.Model):

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.audit import audit
-from catalog import copies, handing, images, importing, manifests
+from catalog import copies, handing, images, importing, manifests, uploading
 from catalog.cache_jobs import CacheHandler
 from catalog.manifests import BadManifest
 from catalog.metadata import NOTE_SECONDS
@@ -188,7 +188,7 @@ class PushHandler(StorageHandler, CacheHandler):
             catalog_id=image.catalog_id,
             version=image.version,
             architecture=image.architecture,
-            connection=handing.upload_connection(image),
+            connection=handing.upload_connection(image, uploading.address_of(claim.job, image)),
             description=wish["description"],
             compress=wish["compress"],
             override=wish["override"],

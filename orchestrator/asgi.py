@@ -23,8 +23,10 @@ from orchestrator.web.wire import Receive, Scope, Send, header
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catalog.relay_front import RelayFront
     from compat.events.hub import EventsHub
     from events.stream import StreamFront
+    from orchestrator.web.pace import Pace
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
     from orchestrator.web.wire import App
@@ -41,6 +43,8 @@ class Front:
         waiting: WaitingFront,
         streams: StreamFront,
         sockets: EventsHub,
+        packs: RelayFront,
+        pace: Pace,
         in_form: Callable[[Scope, Send], Send],
         hub: Any,
     ) -> None:
@@ -48,6 +52,8 @@ class Front:
         self.waiting = waiting
         self.streams = streams
         self.sockets = sockets
+        self.packs = packs
+        self.pace = pace
         self.in_form = in_form
         self.hub = hub
 
@@ -71,6 +77,8 @@ class Front:
             return self.streams.names
         if path == "/api/v2/events" and EVENT_STREAM in header(scope["headers"], b"accept"):
             return self.streams.events
+        if path.startswith("/packs/"):
+            return self.packs
         return self.waiting
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -82,12 +90,14 @@ class Front:
         self._close()
         await self.hub.stop()
         await self.rates.close()
+        await self.pace.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _close(self) -> None:
         self.waiting.closing.set()
         self.streams.closing.set()
         self.sockets.closing.set()
+        self.packs.closing.set()
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let go of everybody at the stop signal. The server tells only when all have left."""
@@ -123,17 +133,19 @@ def make_application() -> Front:
     django.setup()
     # Only now may models be imported.
     from accounts.viewers import Viewers
+    from catalog.relay_front import RelayFront
     from compat.events.guard import SocketGuard
     from compat.events.hub import EventsHub
     from compat.wire.front import in_form
     from compat.wire.paths import normal
     from events.stream import Checks, StreamFront
+    from orchestrator.web.pace import Pace
     from orchestrator.web.rates import Rates
     from orchestrator.web.waiting import WaitingFront
     from orchestrator.web.wake import Hub
     from orchestrator.wsgi import application as wsgi
 
-    hub = Hub()
+    hub, pace = Hub(), Pace()
     # Its annotations name every kind of message that there is; ours do not.
     pages = cast("App", WSGIMiddleware(cast("Any", wsgi), workers=settings.WEB_THREADS))
     streams = StreamFront(Viewers(), hub, settings.WEB_MAX_STREAMS)
@@ -147,6 +159,8 @@ def make_application() -> Front:
         WaitingFront(pages, hub, settings.WEB_MAX_HELD, callers),
         streams,
         EventsHub(hub, settings.WEB_MAX_STREAMS),
+        RelayFront(pace, settings.WEB_MAX_STREAMS),
+        pace,
         in_form,
         hub,
     )

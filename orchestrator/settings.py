@@ -122,6 +122,7 @@ try:
     # Signed addresses: no revocation ends one, so those of downloads are short.
     CATALOG_ADDRESS_SECONDS: int = env.positive("CATALOG_ADDRESS_SECONDS", 3600)
     CATALOG_UPLOAD_SECONDS: int = env.positive("CATALOG_UPLOAD_SECONDS", 21_600)
+    CATALOG_UPLOAD_DAYS: int = env.positive("CATALOG_UPLOAD_DAYS", 7)
 
     # VMs. Seconds.
     CREATE_CALL_SECONDS: float = env.seconds("CREATE_CALL_SECONDS", 20)

@@ -37,16 +37,23 @@ class HostImageOutput(Output):
     )
 
 
-class WindowInput(Input):
+class PullOptions(Input):
     not_before = Moment(required=False, help_text="The pull begins then, at the earliest.")
     not_after = Moment(required=False, help_text="What has not begun by then fails.")
+    mib_per_second = Whole(
+        required=False,
+        min_value=1,
+        max_value=caching.FASTEST_MIB,
+        help_text="Limit of bandwidth, which all pulls of a batch share. The pack goes through "
+        "this product then. Refused where hosts read a pack from elsewhere.",
+    )
 
 
-class PullInput(WindowInput):
+class PullInput(PullOptions):
     image = Text(max_length=200, help_text="Its id.")
 
 
-class PullManyInput(WindowInput):
+class PullManyInput(PullOptions):
     catalog_id = Text(max_length=200, help_text="Each host takes it in its own architecture.")
     version = Text(
         max_length=100, required=False, help_text="Default: what was added last; or `latest`."
@@ -80,8 +87,8 @@ class HostCachePull(HostVerb):
         self.actor.require(self.permission)  # before images are told from absent ones
         rows = Image.objects.visible_to(self.actor)
         image = resolve(rows, data["image"], field="image", name="catalog_id")
-        window = {name: data[name] for name in ("not_before", "not_after") if name in data}
-        return caching.pull(self.actor, target, image, **window)
+        del data["image"]
+        return caching.pull(self.actor, target, image, **data)
 
 
 class HostCacheDelete(HostVerb):

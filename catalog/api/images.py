@@ -286,6 +286,7 @@ class CellOutput(Output):
 
     host = ReferenceOutput()
     ready = serializers.ChoiceField([(one.value, one.value) for one in Ready])
+    progress = serializers.IntegerField(help_text="In percent, while it is pulled.")
 
 
 class ReadinessOutput(Output):
@@ -307,7 +308,7 @@ class ImageReadiness(ImageView, Lists):
             [
                 {
                     "image": row.image,
-                    "hosts": [{"host": host, "ready": ready} for host, ready in row.cells],
+                    "hosts": row.cells,
                 }
                 for row in rows
             ],

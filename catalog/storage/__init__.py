@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalog.storage.base import CHUNK, Storage, StorageError, Stored, Trouble, read_small
+from catalog.storage.base import (
+    CHUNK,
+    PartStorage,
+    Storage,
+    StorageError,
+    Stored,
+    Trouble,
+    read_small,
+)
 from catalog.storage.connections import Provider
 
 PROVIDERS = ("local-storage", "aws-s3", "minio", "azure-storage-account", "artifactory")
@@ -49,6 +57,7 @@ def open_storage(
 __all__ = [
     "CHUNK",
     "PROVIDERS",
+    "PartStorage",
     "Provider",
     "Storage",
     "StorageError",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import requests
 from azure.core.exceptions import (
@@ -15,17 +18,18 @@ from azure.core.exceptions import (
 )
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import (
+    BlobBlock,
     BlobSasPermissions,
     ContainerClient,
     generate_blob_sas,
 )
 
-from catalog.storage.base import CHUNK, Storage, StorageError, Stored, Trouble, checked_key
+from catalog.storage.base import CHUNK, PartStorage, StorageError, Stored, Trouble, checked_key
 from catalog.storage.connections import Provider
 from catalog.storage.guard import SENTENCE, GuardedAdapter
 
 
-class AzureStorage(Storage):
+class AzureStorage(PartStorage):
     """A container of a storage account."""
 
     def __init__(self, provider: Provider) -> None:
@@ -103,8 +107,43 @@ class AzureStorage(Storage):
             )
         return f"{self._client.get_blob_client(key).url}?{signature}"
 
+    def begin_parts(self, key: str) -> str:
+        return secrets.token_hex(8)  # Azure has no such thing: it marks the blocks
+
+    def part_url(self, key: str, upload: str, number: int, seconds: int) -> str:
+        url = self._signed(key, seconds, BlobSasPermissions(create=True, write=True))
+        encoded = base64.b64encode(_block(upload, number).encode()).decode()
+        return f"{url}&comp=block&blockid={quote(encoded, safe='')}"
+
+    def stored_parts(self, key: str, upload: str) -> dict[int, int]:
+        try:
+            with _plainly(key):
+                _, blocks = self._client.get_blob_client(checked_key(key)).get_block_list("all")
+        except StorageError as error:
+            if error.kind is Trouble.MISSING:  # without a block there is no blob
+                return {}
+            raise
+        return {
+            int(block.id.rpartition("-")[2]): int(block.size)
+            for block in blocks
+            if block.id.startswith(f"{upload}-")
+        }
+
+    def finish_parts(self, key: str, upload: str, count: int) -> None:
+        blocks = [BlobBlock(_block(upload, number)) for number in range(1, count + 1)]
+        with _plainly(key):
+            self._client.get_blob_client(checked_key(key)).commit_block_list(blocks)
+
+    def drop_parts(self, key: str, upload: str) -> None:
+        """Azure deletes blocks that belong to no blob by itself, after a week."""
+
     def close(self) -> None:
         self._client.close()
+
+
+def _block(upload: str, number: int) -> str:
+    """Return the id of a block; those of one blob must be of one length."""
+    return f"{upload}-{number:05}"
 
 
 @contextmanager

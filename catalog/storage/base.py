@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 CHUNK = 1024 * 1024
 """How much is in memory of what is read; constant, however large a pack is."""
@@ -97,3 +97,23 @@ def checked_key(key: str) -> str:
     if not key or key.startswith("/") or "\\" in key or any(p in ("", ".", "..") for p in parts):
         raise StorageError(Trouble.SETTINGS, f"{key!r} is no name of an object in a storage.")
     return key
+
+
+@runtime_checkable
+class PartStorage(Storage, Protocol):
+    """A storage that takes an object in parts; a part is known by its number, from 1 on."""
+
+    def begin_parts(self, key: str) -> str:
+        """Begin an upload in parts and return its id."""
+
+    def part_url(self, key: str, upload: str, number: int, seconds: int) -> str:
+        """An address that takes one part by PUT for `seconds`, without keys."""
+
+    def stored_parts(self, key: str, upload: str) -> dict[int, int]:
+        """Number and size of each part that is stored; `MISSING` for an upload that is not."""
+
+    def finish_parts(self, key: str, upload: str, count: int) -> None:
+        """Make the object of the parts 1 to `count`."""
+
+    def drop_parts(self, key: str, upload: str) -> None:
+        """Give an upload up; one that is not there is no error."""

@@ -10,11 +10,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from catalog.storage.base import CHUNK, Storage, StorageError, Stored, Trouble, checked_key
+from catalog.storage.base import CHUNK, PartStorage, StorageError, Stored, Trouble, checked_key
 from catalog.storage.connections import Provider
 from catalog.storage.guard import BOTO_POOLS, SENTENCE, ForbiddenAddress
 
-_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound"}
 _DENIED = {
     *("403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
     *("ExpiredToken", "InvalidToken"),
@@ -32,7 +32,7 @@ _CONFIG = Config(
 )
 
 
-class S3Storage(Storage):
+class S3Storage(PartStorage):
     """A bucket."""
 
     def __init__(self, provider: Provider, *, environment_keys: bool = False) -> None:
@@ -103,14 +103,58 @@ class S3Storage(Storage):
     def upload_url(self, key: str, seconds: int) -> str:
         return self._signed("put_object", key, seconds)
 
-    def _signed(self, operation: str, key: str, seconds: int) -> str:
+    def _signed(self, operation: str, key: str, seconds: int, **more: object) -> str:
         with _plainly(key):
             url: str = self._client.generate_presigned_url(
                 operation,
-                Params={"Bucket": self.bucket, "Key": checked_key(key)},
+                Params={"Bucket": self.bucket, "Key": checked_key(key), **more},
                 ExpiresIn=seconds,
             )
         return url
+
+    def begin_parts(self, key: str) -> str:
+        with _plainly(key):
+            answer = self._client.create_multipart_upload(Bucket=self.bucket, Key=checked_key(key))
+        return str(answer["UploadId"])
+
+    def part_url(self, key: str, upload: str, number: int, seconds: int) -> str:
+        return self._signed("upload_part", key, seconds, UploadId=upload, PartNumber=number)
+
+    def stored_parts(self, key: str, upload: str) -> dict[int, int]:
+        return {number: size for number, (size, _) in self._parts(key, upload).items()}
+
+    def finish_parts(self, key: str, upload: str, count: int) -> None:
+        tags = self._parts(key, upload)
+        parts = [{"PartNumber": number, "ETag": tags[number][1]} for number in range(1, count + 1)]
+        with _plainly(key):
+            self._client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=checked_key(key),
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+            )
+
+    def drop_parts(self, key: str, upload: str) -> None:
+        try:
+            with _plainly(key):
+                self._client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=checked_key(key), UploadId=upload
+                )
+        except StorageError as error:
+            if error.kind is not Trouble.MISSING:
+                raise
+
+    def _parts(self, key: str, upload: str) -> dict[int, tuple[int, str]]:
+        """Return size and tag of each part that is stored."""
+        with _plainly(key):
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.bucket, Key=checked_key(key), UploadId=upload
+            )
+            return {
+                row["PartNumber"]: (row["Size"], row["ETag"])
+                for page in pages
+                for row in page.get("Parts", ())
+            }
 
     def close(self) -> None:
         self._client.close()

@@ -122,10 +122,12 @@ def in_advance(request: PageRequest, id: UUID) -> HttpResponse:
     form = InAdvanceForm(pages.posted(request), actor=request.actor, image=image)
 
     def ask(values: dict[str, Any]) -> Job:
-        options = {"catalog_id": image.catalog_id, "version": image.version}
+        options: dict[str, Any] = {"catalog_id": image.catalog_id, "version": image.version}
         options |= {
             name: values[name].isoformat() for name in ("not_before", "not_after") if values[name]
         }
+        if values["mib_per_second"]:
+            options["mib_per_second"] = caching.limit_of(image, values["mib_per_second"])
         hosts = list(values["hosts"] or form.fields["hosts"].queryset)  # type: ignore[attr-defined]
         return batches.request(
             request.actor, caching.PULL, hosts, options=options, at_once=values["at_once"]

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import AuditEvent
-from catalog import copies, metadata, readiness
+from catalog import caching, copies, metadata, readiness
 from catalog import images as domain
 from catalog.forms import (
     ChangeImageForm,
@@ -88,6 +88,11 @@ def image(request: PageRequest, id: UUID) -> HttpResponse:
         .exclude(pk=found.pk)
         .order_by("-pk")[:50],
         "copies": copies.copies_of([found])[:200],
+        "pulls": Job.objects.visible_to(request.actor)
+        .open()
+        .filter(kind=caching.PULL, payload__image=str(found.pk))
+        .for_page()
+        .order_by("-pk")[:50],
         "jobs": Job.objects.visible_to(request.actor)
         .about(f"image:{found.pk}")
         .for_page()
@@ -241,5 +246,7 @@ def ready(request: PageRequest) -> HttpResponse:
         "slice": rows,
         "hosts": hosts,
         "matrix": readiness.matrix(rows.rows, hosts),
+        "use": readiness.use_of(hosts),
+        "maximum_hosts": readiness.MAXIMUM_HOSTS,
     }
     return pages.render(request, "catalog/readiness.html", context, partial="rows")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hosts.simulator import packs, transfer
+from hosts.simulator import packs, transfer, uploads
 from hosts.simulator.wire import RefusedError, rfc3339
 from hosts.simulator.world import VM, Host, Job
 
@@ -98,7 +98,13 @@ def push(host: Host, wish: Push, job: Job) -> None:
         def told(done: int) -> None:
             job.percent = 40 + 55 * done // max(1, packed.size)
 
-        if transfer.send(work, upload, progress=told, cut=_cut(host, packed.size)):
+        cut = _cut(host, packed.size)
+        if parts.get("pack_parts_url"):
+            address = parts["pack_parts_url"]
+            resumed = uploads.send(work, address, md5=packed.md5, progress=told, cut=cut)
+        else:
+            resumed = transfer.send(work, upload, progress=told, cut=cut)
+        if resumed:
             host.count("transfer_resumed")
         meta = work.with_suffix(".meta")
         meta.write_text(json.dumps(_metadata(host, wish, name, packed)))

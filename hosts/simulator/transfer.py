@@ -86,7 +86,7 @@ def fetch(
                 done += len(piece)
                 progress(done)
     except (http.client.HTTPException, OSError) as error:
-        raise RefusedError(400, f"error 400: cannot read the pack: {_said(error)}") from None
+        raise RefusedError(400, f"error 400: cannot read the pack: {said(error)}") from None
     return resumed
 
 
@@ -111,7 +111,7 @@ def _read(source: Place, offset: int) -> Iterator[bytes]:
 def send(source: Path, target: Place, *, progress: Progress, cut: int | None = None) -> bool:
     """Write a file to a storage, where it appears whole; return whether an earlier try went on.
 
-    Only a folder keeps what an interrupted try has written. Raises as ``fetch``.
+    By one PUT nothing stays of a try that was interrupted; a folder keeps it. Raises as ``fetch``.
     """
     try:
         if target.path is None:
@@ -119,7 +119,7 @@ def send(source: Path, target: Place, *, progress: Progress, cut: int | None = N
             return False
         return _copy(source, target.path, progress, cut)
     except (http.client.HTTPException, OSError) as error:
-        raise RefusedError(400, f"error 400: cannot write the pack: {_said(error)}") from None
+        raise RefusedError(400, f"error 400: cannot write the pack: {said(error)}") from None
 
 
 def _copy(source: Path, target: Path, progress: Progress, cut: int | None) -> bool:
@@ -165,7 +165,7 @@ def _pieces(source: Path, offset: int, cut: int | None) -> Iterator[bytes]:
             done += len(piece)
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Return what may be told: no address, for it may hold a signature."""
     told = error.strerror if isinstance(error, OSError) else ""
     return told or type(error).__name__

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts.audit import prune
 from accounts.models import AuditEvent, AuditMark
+from catalog import uploading
 from deployments import artifacts
 from deployments.models import Task
 from events.models import Delivery, Event
@@ -64,6 +65,7 @@ def retain() -> None:
         "idempotency_keys": _delete(IdempotencyKey.objects.expired()),
         "audit": _delete(AuditEvent.objects.beyond_retention()),
         "artifacts": artifacts.sweep(),
+        "uploads": uploading.drop_old(),
     }
     if any(deleted.values()):
         log.info("retention.deleted", **deleted)

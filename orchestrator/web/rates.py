@@ -113,22 +113,27 @@ class Memory:
         self._full = {key: full for key, full in fullest[: MOST_KEPT // 2] if full > now}
 
 
+def shared_client() -> redis_asyncio.Redis:
+    """Return a client for what processes share while they answer: it makes nobody wait long."""
+    return redis_asyncio.Redis(
+        connection_pool=redis_asyncio.BlockingConnectionPool.from_url(
+            settings.REDIS_URL,
+            max_connections=CONNECTIONS,
+            timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            socket_timeout=REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+    )
+
+
 class Rates:
     """Lets requests in, or answers 429 with the seconds to wait."""
 
     def __init__(self) -> None:
         self._memory = Memory()
         self._away_until = 0.0
-        self._client = redis_asyncio.Redis(
-            connection_pool=redis_asyncio.BlockingConnectionPool.from_url(
-                settings.REDIS_URL,
-                max_connections=CONNECTIONS,
-                timeout=REDIS_SECONDS,
-                socket_connect_timeout=REDIS_SECONDS,
-                socket_timeout=REDIS_SECONDS,
-                retry=Retry(NoBackoff(), 0),
-            )
-        )
+        self._client = shared_client()
         self._script = self._client.register_script(_SCRIPT)
 
     async def admits(self, scope: Scope, send: Send) -> bool:

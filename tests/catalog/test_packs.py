@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import uvicorn
 
 from accounts.actors import Actor
 from accounts.models import AuditEvent
-from catalog import caching, handing, images, pushing, sources
-from catalog.models import CatalogSource, DownloadTicket, HostImage, Image
+from catalog import caching, handing, images, pushing, relay_front, sources, uploading
+from catalog.models import CatalogSource, DownloadTicket, HostImage, Image, PackUpload
+from catalog.storage import StorageError
 from hosts import enrolment, inventory
 from hosts.models import HostVM
+from jobs import batches
 from jobs.models import Job
-from orchestrator.refusals import Conflict, Forbidden, NotFound
+from orchestrator.refusals import Conflict, Forbidden, Invalid, NotFound
+from tests.support.product import free_port, until
 from tests.support.simulation import Simulation, simulated_hosts
 from tests.support.storages import MAKERS
 from tests.vms.conftest import Worker
@@ -138,7 +145,8 @@ def test_a_pack_goes_through_every_storage_and_back(
     way = make_way(packing, alice, settings, live_server, connection)
     simulation, folder = packing
     simulation.control(bundle_bytes=3_000_000)
-    job = way.push(tags=["lts"], description="For builds", minimum_cpus=2)
+    with serving(settings):
+        job = way.push(tags=["lts"], description="For builds", minimum_cpus=2)
     assert (job.state, job.error) == ("done", "")
     image = Image.objects.get(pk=job.result["image"])
     assert (image.catalog_id, image.tags, image.minimum_cpus) == ("UBUNTU_CI", ["latest", "lts"], 2)
@@ -304,3 +312,214 @@ def test_a_lost_worker_pushes_nothing_twice(way: Way) -> None:
     Job.objects.filter(pk=job.pk).update(step="send")
     assert way.worker.finish(job).state == "done", job.error
     assert way.counts(1)["push_async"] == 1
+
+
+@contextmanager
+def serving(settings: Any) -> Iterator[str]:
+    """The ASGI application, in a thread: where hosts reach this catalog."""
+    from orchestrator.asgi import make_application
+
+    server = uvicorn.Server(
+        uvicorn.Config(make_application(), port=free_port(), access_log=False, log_level="error")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started, 20, "the front has started")
+    before, settings.PUBLIC_URL = settings.PUBLIC_URL, f"http://127.0.0.1:{server.config.port}"
+    try:
+        yield settings.PUBLIC_URL
+    finally:
+        settings.PUBLIC_URL = before
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def front(way: Way, settings: Any) -> Iterator[str]:
+    with serving(settings) as url:
+        yield url
+
+
+def test_the_downloads_of_a_batch_share_one_limit_of_bandwidth(way: Way, front: str) -> None:
+    """Two hosts pull 3 MB each at 4 MiB/s in all; without a limit it takes a fraction of that."""
+    way.simulation.control(bundle_bytes=3_000_000)
+    image = Image.objects.get(pk=way.push(compress=False).result["image"])
+    wish = {"catalog_id": image.catalog_id, "version": image.version, "mib_per_second": 4}
+    before = relay_front.sent._value.get()
+    began = time.monotonic()
+    job = batches.request(way.alice, caching.PULL, way.hosts, options=wish)
+    assert way.worker.finish(job).result == {"done": 2}
+    took = time.monotonic() - began
+    assert image.pack_bytes
+    assert relay_front.sent._value.get() - before == 2 * image.pack_bytes
+    wanted = 2 * image.pack_bytes / (4 * 2**20)
+    assert wanted * 0.9 < took < wanted * 4
+    for host in way.hosts:
+        caching.delete(way.alice, host, everything=True)
+    way.worker.until(lambda: not Job.objects.open().exists())
+    # Another batch has a pace of its own, and an interrupted download is gone on with.
+    way.simulation.control(faults={"cuttransfer": 1})
+    pull = caching.pull(way.alice, way.hosts[1], image, mib_per_second=500)
+    assert "connection to the storage was lost" in way.worker.finish(pull).error
+    way.simulation.control(faults=None)
+    pull = caching.pull(way.alice, way.hosts[1], image, mib_per_second=500)
+    assert way.worker.finish(pull).state == "done"
+    assert way.counts(2)["transfer_resumed"] == 1
+
+
+def test_what_is_passed_on_and_to_whom(way: Way, front: str, settings: Any) -> None:
+    way.simulation.control(bundle_bytes=200_000)
+    image = Image.objects.get(pk=way.push(compress=False).result["image"])
+    pack = (way.storage / image.pack_key).read_bytes()
+    limit = handing.Limit(50, "test")
+
+    def addresses() -> dict[str, str]:
+        key = handing.issue(image, way.hosts[1], limit)
+        named = {"catalog_id": "UBUNTU_CI", "version": "1", "architecture": "arm64"}
+        meta: dict[str, str] = handing.redeem(key, **named)["provider"]["meta"]
+        return meta
+
+    url = addresses()["pack_url"]
+    assert url.startswith(front)
+    assert httpx.get(addresses()["metadata_url"]).json()["catalog_id"] == "UBUNTU_CI"
+    whole = httpx.get(url)
+    assert (whole.content, whole.headers["cache-control"]) == (pack, "no-store")
+    head = httpx.head(url)
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(pack)))
+    for asked, part in (
+        ("bytes=100-", pack[100:]),
+        ("bytes=0-99", pack[:100]),
+        (f"bytes=5-{len(pack) + 7}", pack[5:]),
+    ):
+        answer = httpx.get(url, headers={"Range": asked})
+        assert (answer.status_code, answer.content) == (206, part)
+    assert httpx.get(url, headers={"Range": f"bytes={len(pack)}-"}).status_code == 416
+    assert httpx.get(url, headers={"Range": "lines=1-2"}).content == pack
+    assert httpx.post(url).status_code == 405
+    for wrong in (url[:-4] + "AAAA", f"{front}/packs/x", f"{front}/packs/x/y"):
+        assert httpx.get(wrong).status_code == 403
+    settings.CATALOG_ADDRESS_SECONDS = -1
+    assert httpx.get(url).json()["code"] == "ticket"
+    settings.CATALOG_ADDRESS_SECONDS = 600
+    (way.storage / image.pack_key).rename(way.storage / "away")
+    assert httpx.get(url).status_code == 404
+    (way.storage / "away").rename(way.storage / image.pack_key)
+    images.set_taint(way.alice, image, True)
+    assert (httpx.get(url).status_code, httpx.get(url).json()["code"]) == (403, "image_revoked")
+
+
+def test_a_revocation_ends_a_download_that_is_passed_on(
+    way: Way, front: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_front, "CHECK_SECONDS", 0.1)
+    way.simulation.control(bundle_bytes=20_000_000)
+    image = Image.objects.get(pk=way.push(compress=False).result["image"])
+    key = handing.issue(image, way.hosts[1], handing.Limit(1, "slow"))
+    named = {"catalog_id": "UBUNTU_CI", "version": "1", "architecture": "arm64"}
+    url = handing.redeem(key, **named)["provider"]["meta"]["pack_url"]
+    got = 0
+    with httpx.stream("GET", url) as answer, pytest.raises(httpx.RemoteProtocolError):
+        for piece in answer.iter_bytes():
+            if not got:
+                images.revoke(way.alice, image)
+            got += len(piece)
+    assert 0 < got < 20_000_000 / 2
+
+
+def test_a_limit_that_cannot_be_kept_is_refused(way: Way, settings: Any) -> None:
+    image = Image.objects.get(pk=way.push().result["image"])
+    host = way.hosts[1]
+    for wrong in (0, -1, 100_001):
+        with pytest.raises(Invalid):
+            caching.pull(way.alice, host, image, mib_per_second=wrong)
+    settings.PUBLIC_URL = ""
+    with pytest.raises(Conflict, match="PUBLIC_URL"):
+        caching.pull(way.alice, host, image, mib_per_second=5)
+    sources.change_source(way.alice, way.source, hands_out_keys=True)
+    image.refresh_from_db()
+    with pytest.raises(Conflict, match="hands its keys out"):
+        caching.pull(way.alice, host, image, mib_per_second=5)
+
+
+def test_a_large_pack_goes_up_in_parts_and_none_of_them_twice(
+    packing: tuple[Simulation, Path],
+    connection: str,
+    transactional_db: None,
+    alice: User,
+    settings: Any,
+    live_server: LiveServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """12 MB in parts of 5 MiB, cut off in the middle; the next push sends what is missing."""
+    monkeypatch.setattr(uploading, "SMALLEST", 5 * 2**20)
+    way = make_way(packing, alice, settings, live_server, connection)
+    way.simulation.control(1, bundle_bytes=12_000_000, faults={"cuttransfer": 1})
+    in_parts = "minio" in connection or "azure" in connection
+    with serving(settings):
+        job = way.push(compress=False)
+        assert "connection to the storage was lost" in job.error
+        assert PackUpload.objects.count() == int(in_parts)
+        way.simulation.control(1, faults={"cuttransfer": 0})
+        job = way.push(compress=False)
+        assert (job.state, job.error) == ("done", "")
+        resumes = in_parts or "local-storage" in connection
+        assert way.counts(1).get("transfer_resumed", 0) == int(resumes)
+        assert not PackUpload.objects.exists()
+        assert way.pull().state == "done"
+    kept = str(list(Job.objects.values_list("payload", "result", "error", "message")))
+    assert uploading.UPLOADS not in kept
+    images.remove(way.alice, Image.objects.get(), objects=True)
+    way.worker.until(lambda: not Job.objects.open().exists())
+
+
+def test_the_parts_of_an_upload_are_given_to_its_push_alone(
+    packing: tuple[Simulation, Path],
+    transactional_db: None,
+    alice: User,
+    settings: Any,
+    live_server: LiveServer,
+) -> None:
+    with MAKERS["minio"]() as connection:
+        way = make_way(packing, alice, settings, live_server, connection)
+        settings.PUBLIC_URL = "http://front.example"
+        job = pushing.push(
+            way.alice, way.source, way.hosts[0], vm="golden", catalog_id="u", version="1"
+        )
+        image = pushing._image(way.source, "u", "1", "arm64")
+        token = uploading.address_of(job, image).rpartition("/")[2]
+        size, one, other = str(40 * 2**20), "1" * 32, "2" * 32
+        for wrong in (("0", one), ("-1", one), ("x", one), ("", one), (size, "x"), (size, "")):
+            with pytest.raises(Invalid):
+                uploading.sheet(token, *wrong)
+        with pytest.raises(Forbidden):
+            uploading.sheet(token[:-3] + "AAA", size, one)
+        with pytest.raises(Conflict, match="not in the storage"):
+            uploading.finish(token, size, one)
+        parts = uploading.sheet(token, size, one)["parts"]
+        assert [part["size"] for part in parts] == [16 * 2**20, 16 * 2**20, 8 * 2**20]
+        assert [part["offset"] for part in parts] == [0, 16 * 2**20, 32 * 2**20]
+        assert httpx.put(parts[2]["url"], content=bytes(parts[2]["size"])).is_success
+        stored = [part["stored"] for part in uploading.sheet(token, size, one)["parts"]]
+        assert stored == [False, False, True]
+        with pytest.raises(Conflict, match="2 of 3 parts are missing"):
+            uploading.finish(token, size, one)
+        # Another pack under the same name: nothing of the first one is taken for its parts.
+        first = PackUpload.objects.get().upload
+        assert not any(part["stored"] for part in uploading.sheet(token, size, other)["parts"])
+        second = PackUpload.objects.get()
+        with uploading.parts_of(way.source) as storage, pytest.raises(StorageError):
+            storage.stored_parts(image.pack_key, first)
+        # Nobody went on with it: its parts are deleted, after some days.
+        assert uploading.drop_old() == 0
+        PackUpload.objects.update(created_at="2026-01-01T00:00:00Z")
+        assert uploading.drop_old() == 1
+        drop = Job.objects.get(kind=uploading.DROP)
+        way.worker.until(lambda: Job.objects.get(pk=drop.pk).is_final)
+        drop.refresh_from_db()
+        assert (drop.state, PackUpload.objects.exists()) == ("done", False)
+        with uploading.parts_of(way.source) as storage, pytest.raises(StorageError):
+            storage.stored_parts(image.pack_key, second.upload)
+        way.worker.finish(job)
+        with pytest.raises(Forbidden):
+            uploading.sheet(token, size, one)

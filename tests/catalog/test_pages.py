@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,8 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.actors import Actor
-from catalog import images, sources
-from catalog.models import CatalogSource, HostImage, Image
+from catalog import caching, images, sources
+from catalog.models import CatalogSource, HostCache, HostImage, Image
 from hosts.models import Host, HostCapacity, HostStatus
 from jobs.models import Job
 
@@ -189,7 +190,9 @@ def test_an_unreachable_catalog_says_so_on_its_page(client: Client, alice: User)
     assert "s3cret" not in page
 
 
-def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, audrey: User) -> None:
+def test_a_push_and_caching_in_advance_by_page(
+    client: Client, shelf: Shelf, audrey: User, settings: Any
+) -> None:
     client.force_login(shelf.alice.user)
     shelf.store()
     shelf.bring_in()
@@ -199,6 +202,14 @@ def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, aud
     HostCapacity.objects.create(host=host, disk_gib_free=500)
     vm = {"host_vm_id": "{1}", "name": "golden", "state": "stopped", "home": "/a/g.pvm"}
     host.listed_vms.create(type="pvm", seen_at=timezone.now(), **vm)
+    sources.change_source(shelf.alice, shelf.source, active=False)
+    refused = text(client.post(url("push"), {"host": str(host.pk)}))
+    assert "There is no storage to push to" in refused
+    sources.change_source(shelf.alice, shelf.source, active=True)
+    idle = Host.objects.create(name="mac-2", url="http://127.0.0.1:10")
+    refused = text(client.post(url("push"), {"host": str(idle.pk)}))
+    assert "mac-2 lists no VM that is stopped" in refused
+    idle.delete()
     chosen = client.post(url("push"), {"host": str(host.pk)})
     assert chosen["Location"] == url("push-from", host)
     assert "golden" in text(client.get(url("push-from", host)))
@@ -214,12 +225,31 @@ def test_a_push_and_caching_in_advance_by_page(client: Client, shelf: Shelf, aud
         wrong = {"at_once": 0}
         again = client.post(url("in-advance", image), wrong, **HTMX, HTTP_HX_CURRENT_URL=address)
         assert ("data-close-modal" in text(again)) == ("modal-title" in text(again)) == modal
-    form = {"at_once": 2, "not_before": "2099-01-01T22:00"}
+    assert f'href="{url("in-advance", image)}"' in matrix
+    HostImage.objects.create(
+        host=host, catalog_id="OTHER", version="1", size_mib=4096, seen_at=timezone.now()
+    )
+    HostCache.objects.create(host=host, quota_mib=2048)
+    pull = caching.pull(shelf.alice, host, image)
+    Job.objects.filter(pk=pull.pk).update(progress=37)
+    matrix = text(client.get(url("readiness")))
+    assert re.search(r"4 GiB <span class=\"hint\">of 2 GiB, over it", matrix)
+    assert "37 %" in matrix
+    assert "37 %" in text(client.get(url("image", image)))
+    Job.objects.filter(pk=pull.pk).update(state="cancelled")
+    HostImage.objects.all().delete()
+    form = {"at_once": 2, "not_before": "2099-01-01T22:00", "mib_per_second": 20}
+    settings.PUBLIC_URL = ""
+    again = client.post(url("in-advance", image), form)
+    assert again.status_code == 409
+    assert "No limit of bandwidth can be kept: hosts have no address" in text(again)
+    settings.PUBLIC_URL = "http://127.0.0.1:9"
     asked = client.post(url("in-advance", image), form)
     assert asked.status_code == 303
     batch = Job.objects.get(kind="batch")
     assert (batch.payload["at_once"], batch.items.count()) == (2, 1)
     assert batch.payload["options"]["not_before"].startswith("2099-01-01T22:00")
+    assert batch.payload["options"]["mib_per_second"] == 20
     detail = reverse("hosts:detail", args=[host.pk])
     assert client.post(url("cache-quota", host), {"quota_mib": 2048})["Location"] == detail
     assert "Quota 2 GiB" in text(client.get(detail))

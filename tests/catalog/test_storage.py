@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from catalog.storage import CHUNK, StorageError, Trouble, open_storage, read_small, s3
+from catalog.storage import CHUNK, PartStorage, StorageError, Trouble, open_storage, read_small, s3
 from catalog.storage.connections import Provider, address_of, masked, parts_of, provider_of
 from tests.support.storages import MAKERS
 
@@ -78,6 +78,37 @@ def test_signed_addresses_need_no_keys(provider: Provider) -> None:
     assert httpx.get(storage.download_url("signed/one", 60)).content == SEVEN
     for secret in ("sk-secret-7", provider.get("storage_account_key")):
         assert not secret or secret not in up
+
+
+def test_an_upload_in_parts_keeps_what_is_stored(provider: Provider) -> None:
+    """Parts by signed addresses, in any order and each twice, then one object of them all."""
+    storage = open_storage(provider, roots=[Path("/tmp")])
+    if not isinstance(storage, PartStorage):
+        assert provider.type in ("local-storage", "artifactory")
+        return
+    key, parts = "parts/one.pdpack", [b"a" * 5 * CHUNK, b"b" * 5 * CHUNK, b"c" * 7]
+    upload, other = storage.begin_parts(key), storage.begin_parts(key)
+    assert storage.stored_parts(key, upload) == {}
+    for number in (3, 1, 1):
+        url = storage.part_url(key, upload, number, 60)
+        assert httpx.put(url, content=parts[number - 1]).is_success
+        assert "sk-secret-7" not in url
+    assert httpx.put(storage.part_url(key, other, 1, 60), content=b"of another").is_success
+    assert storage.stored_parts(key, upload) == {1: 5 * CHUNK, 3: 7}
+    assert storage.stored_parts(key, other) == {1: 10}
+    with pytest.raises(StorageError) as missing:
+        storage.stat(key)
+    assert missing.value.kind is Trouble.MISSING
+    assert httpx.put(storage.part_url(key, upload, 2, 60), content=parts[1]).is_success
+    storage.finish_parts(key, upload, 3)
+    assert b"".join(storage.read(key)) == b"".join(parts)
+    for _ in range(2):  # the second time it is not there: no error
+        storage.drop_parts(key, other)
+    if provider.type == "minio":
+        with pytest.raises(StorageError) as missing:
+            storage.stored_parts(key, other)
+        assert missing.value.kind is Trouble.MISSING
+    assert storage.stat(key).size == sum(map(len, parts))
 
 
 def test_wrong_keys_say_so_and_are_not_repeated(provider: Provider) -> None:
