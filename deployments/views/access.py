@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
 
-from deployments import access, granting
+from deployments import granting
 from deployments.forms import AccessForm, Sure
-from deployments.models import Environment, EnvironmentAccess
+from deployments.models import EnvironmentAccess
+from deployments.views.environments import changeable, page_of
 from orchestrator.web import pages
 from vms.views.templates import form_view
 
@@ -23,27 +23,17 @@ if TYPE_CHECKING:
 DIALOG = "deployments/access.html"
 
 
-def _environment(request: PageRequest, id: UUID) -> Environment:
-    found = get_object_or_404(Environment.objects.visible_to(request.actor), pk=id)
-    access.require_change(request.actor, found)
-    return found
-
-
-def _page_of(environment: Environment) -> str:
-    return reverse("deployments:environment", kwargs={"id": environment.pk})
-
-
 @form_view
 @pages.page
 def give(request: PageRequest, id: UUID) -> HttpResponse:
     """Put an account or a role on the list, or change its level there."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     return pages.dialog(
         request,
         DIALOG,
         AccessForm(pages.posted(request)),
         lambda values: granting.give(request.actor, environment=environment, **values),
-        back=_page_of(environment),
+        back=page_of(environment),
         told="It is on the list.",
         environment=environment,
         title=f"Who may act in {environment}",
@@ -57,7 +47,7 @@ def give(request: PageRequest, id: UUID) -> HttpResponse:
 @pages.page
 def revoke(request: PageRequest, id: UUID, line: UUID) -> HttpResponse:
     """Take somebody off the list, after showing which tasks that holds."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     rows = EnvironmentAccess.objects.filter(environment=environment).for_page()
     found = get_object_or_404(rows, pk=line)
     return pages.dialog(
@@ -65,7 +55,7 @@ def revoke(request: PageRequest, id: UUID, line: UUID) -> HttpResponse:
         DIALOG,
         Sure(pages.posted(request)),
         lambda _: granting.revoke(request.actor, found),
-        back=_page_of(environment),
+        back=page_of(environment),
         told=f"{found.subject_name} is off the list.",
         environment=environment,
         title=f"Take {found.subject_name} off the list",
@@ -80,13 +70,13 @@ def revoke(request: PageRequest, id: UUID, line: UUID) -> HttpResponse:
 @pages.page
 def restrict(request: PageRequest, id: UUID) -> HttpResponse:
     """Let only those on the list act, after showing which tasks that holds."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     return pages.dialog(
         request,
         DIALOG,
         Sure(pages.posted(request)),
         lambda _: granting.restrict(request.actor, environment),
-        back=_page_of(environment),
+        back=page_of(environment),
         told=f"{environment} is restricted.",
         environment=environment,
         title=f"Restrict {environment}",
@@ -101,13 +91,13 @@ def restrict(request: PageRequest, id: UUID) -> HttpResponse:
 @pages.page
 def lift(request: PageRequest, id: UUID) -> HttpResponse:
     """Let everybody act whose roles allow it."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     return pages.dialog(
         request,
         DIALOG,
         Sure(pages.posted(request)),
         lambda _: granting.restrict(request.actor, environment, restricted=False),
-        back=_page_of(environment),
+        back=page_of(environment),
         told=f"{environment} is open.",
         environment=environment,
         title=f"Open {environment}",

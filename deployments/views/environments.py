@@ -31,6 +31,13 @@ def _environment(request: PageRequest, id: UUID) -> Environment:
     return get_object_or_404(Environment.objects.visible_to(request.actor), pk=id)
 
 
+def changeable(request: PageRequest, id: UUID) -> Environment:
+    """Return the environment of a page that changes it. Raises `Http404`, `Forbidden`."""
+    found = _environment(request, id)
+    access.require_change(request.actor, found)
+    return found
+
+
 def _dictionary(request: PageRequest, id: UUID) -> Dictionary:
     return get_object_or_404(Dictionary.objects.visible_to(request.actor), pk=id)
 

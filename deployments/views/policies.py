@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from deployments import access, balancers, environments
+from deployments import balancers, environments
 from deployments.forms import BalancerForm
 from deployments.models import Environment
 from deployments.policy_forms import EnvironmentPolicyForm
+from deployments.views.environments import changeable, page_of
 from orchestrator.web import pages
 from vms.views.templates import form_view
 
@@ -23,38 +23,28 @@ if TYPE_CHECKING:
     from orchestrator.web.pages import PageRequest
 
 
-def _environment(request: PageRequest, id: UUID) -> Environment:
-    found = get_object_or_404(Environment.objects.visible_to(request.actor), pk=id)
-    access.require_change(request.actor, found)
-    return found
-
-
-def _page_of(environment: Environment) -> str:
-    return reverse("deployments:environment", kwargs={"id": environment.pk})
-
-
 @form_view
 @pages.page
 def environment_policy(request: PageRequest, id: UUID) -> HttpResponse:
     """Change the policy of an environment."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     form = EnvironmentPolicyForm(pages.posted(request), policy=environment.policy)
     done = pages.accepted(
         form,
         lambda _: environments.update_environment(request.actor, environment, policy=form.policy()),
     )
     if done:
-        return pages.done(request, _page_of(environment), "The policy was changed.")
+        return pages.done(request, page_of(environment), "The policy was changed.")
     context = {
         "form": form,
         "title": f"Policy of {environment}",
         "text": "It counts for tasks that are planned from now on. What a package’s version says "
         "counts more; approvals of both are asked for.",
         "verb": "Change",
-        "back": _page_of(environment),
+        "back": page_of(environment),
         "ups": [
             (reverse("deployments:environments"), "Environments"),
-            (_page_of(environment), environment),
+            (page_of(environment), environment),
         ],
     }
     return pages.render(
@@ -66,7 +56,7 @@ def environment_policy(request: PageRequest, id: UUID) -> HttpResponse:
 @pages.page
 def set_balancer(request: PageRequest, id: UUID) -> HttpResponse:
     """Make a load balancer, or change the one that the address names."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     old = request.GET.get("name", "")
     there = environment.balancers.get(old)
     before: dict[str, Any] = {"name": old, **(there or {})}
@@ -84,11 +74,11 @@ def set_balancer(request: PageRequest, id: UUID) -> HttpResponse:
         "deployments/balancer.html",
         form,
         act,
-        back=_page_of(environment),
+        back=page_of(environment),
         told="The load balancer was kept.",
         title=f"Load balancer {old}" if there else "New load balancer",
         verb="Keep",
-        up=_page_of(environment),
+        up=page_of(environment),
     )
 
 
@@ -96,7 +86,7 @@ def set_balancer(request: PageRequest, id: UUID) -> HttpResponse:
 @pages.page
 def remove_balancer(request: PageRequest, id: UUID) -> HttpResponse:
     """Remove a load balancer."""
-    environment = _environment(request, id)
+    environment = changeable(request, id)
     name = request.POST.get("name", "")
     balancers.remove_balancer(request.actor, environment, name)
-    return pages.done(request, _page_of(environment), f"The load balancer {name} was removed.")
+    return pages.done(request, page_of(environment), f"The load balancer {name} was removed.")
