@@ -207,6 +207,10 @@ def _checked_vm(row: Any) -> dict[str, Any]:
                 if not isinstance(value, str):
                     raise ValueError(f"“{key}” of a VM must be a string.")
                 checked[key] = value
+            case "configuration":
+                if not isinstance(value, dict):
+                    raise ValueError("“configuration” of a VM must be an object.")
+                checked[key] = value
             case _:
                 raise ValueError(f"Unknown key “{key}” of a VM.")
     return checked

@@ -321,6 +321,11 @@ class ExecuteInput(Input):
     environment = Variables(required=False)
     timeout_seconds = Whole(min_value=1, required=False, help_text="Default: 300.")
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("command" in attrs) == ("script" in attrs):
+            raise serializers.ValidationError({"command": ["Give either a command or a script."]})
+        return attrs
+
 
 class ExtendInput(Input):
     lease_seconds = Whole(

@@ -90,9 +90,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     execute = ParallelsDriver.execute
 
-    def sending(driver: ParallelsDriver, vm: str, command: str, *rest: Any) -> Any:
+    def sending(driver: ParallelsDriver, vm: str, command: str, *rest: Any, **more: Any) -> Any:
         found.append(command)
-        answer = execute(driver, vm, command, *rest)
+        answer = execute(driver, vm, command, *rest, **more)
         if len(found) in lost:
             raise HostError("No answer.", ErrorKind.TIMEOUT, outcome_unknown=True)
         return answer
@@ -125,9 +125,9 @@ def test_it_goes_on_where_it_was_stopped_and_begins_anew_when_that_is_gone(
     task = control.create(rig.alice, prepared)
     execute, sent = ParallelsDriver.execute, []
 
-    def aborting(driver: ParallelsDriver, vm: str, command: str, *rest: Any) -> Any:
+    def aborting(driver: ParallelsDriver, vm: str, command: str, *rest: Any, **more: Any) -> Any:
         sent.append(command)
-        answer = execute(driver, vm, command, *rest)
+        answer = execute(driver, vm, command, *rest, **more)
         if len(sent) in (4, 7):
             control.abort(rig.alice, task)
             step = Step.objects.get(task=task, kind="vm.upload")

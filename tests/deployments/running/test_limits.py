@@ -243,19 +243,6 @@ def test_a_gate_follows_each_batch_and_looks_at_the_vms_that_it_touched(engine: 
     assert rows[0].action["port"] == 80
 
 
-def test_a_line_of_a_log_is_told_when_it_is_written(engine: Engine) -> None:
-    task = engine.make(L("leaf", told("1", "slow")))
-    engine.start(task)
-    running.run_job(engine.reread(task).job_id)  # type: ignore[arg-type]
-    told_of = Event.objects.filter(kind="task.changed", subject=task.subject)
-    before = told_of.count()
-    running.run_job(engine.step(task, "1").job_id)  # type: ignore[arg-type]
-    lines = StepLog.objects.filter(step=engine.step(task, "1")).values_list("text", flat=True)
-    assert list(lines) == ["Attempt 1 begins.", "told to be slow"]
-    assert told_of.count() == before + 1
-    assert engine.state(task) == "executing"
-
-
 def test_a_step_that_asks_to_be_run_again_is_and_one_without_an_end_is_ended(
     engine: Engine, settings: Any
 ) -> None:
