@@ -9,10 +9,8 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from deployments.models import Step, StepLog, Task, TaskLock
+from deployments.models import Step, Task, TaskLock
 from deployments.running import control, planwork
-from events.models import Event
-from jobs import running
 from orchestrator.refusals import Conflict, Forbidden
 from tests.deployments.running.conftest import L, P, S, told
 
