@@ -69,7 +69,7 @@ def enqueue(
             raise
     else:
         job.save(force_insert=True)
-    announce(job)
+    publish_all([_changed(job, created=True)])
     if not parked:
         bell.ring(job.pk, job.queue)
     return job
@@ -118,11 +118,17 @@ def announce(job: Job) -> None:
     publish_all([_changed(job)])
 
 
-def _changed(job: Job) -> Event:
+def _changed(job: Job, *, created: bool = False) -> Event:
     return event_of(
         "job.changed",
         f"job:{job.pk}",
-        {"kind": job.kind, "state": job.state, "subject": job.subject, "progress": job.progress},
+        {
+            "kind": job.kind,
+            "state": job.state,
+            "subject": job.subject,
+            "progress": job.progress,
+            **({"created": True} if created else {}),
+        },
         permission="jobs.view_all",
         owner_id=job.actor_id,
     )

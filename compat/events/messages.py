@@ -9,10 +9,11 @@ from django.utils import timezone
 
 from compat.jobs import shown_jobs
 from compat.machines import shown
+from compat.machines.snapshots import shown_snapshot
 from compat.wire.answers import rfc3339
 from hosts.models import Health, Host
 from jobs.models import Job
-from vms.models import VirtualMachine
+from vms.models import Placement, VirtualMachine
 from vms.states import State
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _CACHE_MESSAGES = {
     "host.image_cached": "CACHE_ITEM_ADDED",
     "host.image_uncached": "CACHE_ITEM_REMOVED",
 }
+_SNAPSHOT_JOBS = ("vm.take_snapshot", "vm.revert_snapshot", "vm.delete_snapshots")
 _AUTH_MESSAGES = {
     "user.created": "USER_ADDED",
     "user.deleted": "USER_REMOVED",
@@ -75,14 +77,12 @@ class Translator:
         self, actor: Actor, events: Iterable[Event], types: frozenset[str]
     ) -> list[dict[str, Any]]:
         """Return the messages of `types` about what `actor` may see now. Asks the database."""
-        seen = [
-            event
-            for event in events
-            if event.permission in actor.permissions or event.owner_id == actor.user_id
-        ]
+        who, audience = actor.user_id, actor.audience
+        seen = [event for event in events if who and event.may_be_seen(who, audience)]
         made: list[Told] = []
         if types & {"pdfm", "orchestrator"}:
             made += self._machines(actor, [e for e in seen if e.kind == "vm.changed"], types)
+            made += _snapshots(actor, [e for e in seen if e.kind == "job.changed"], types)
         if "orchestrator" in types:
             made += _hosts([e for e in seen if e.subject.startswith("host:")])
         if "catalog_cache" in types or "orchestrator" in types:
@@ -97,6 +97,7 @@ class Translator:
     def _machines(self, actor: Actor, events: list[Event], types: frozenset[str]) -> Iterator[Told]:
         rows = VirtualMachine.objects.visible_to(actor).filter(pk__in=_ids(events))
         hosts = {str(pk): host_id for pk, host_id in rows.values_list("pk", "host_id")}
+        moved: dict[UUID, Event] = {}
         for event in events:
             vm_id = event.subject.partition(":")[2]
             if vm_id not in hosts:
@@ -105,23 +106,26 @@ class Translator:
             if told is None:
                 continue
             name, body = told
-            if name == "VM_ADDED":
+            host_id = hosts[vm_id]
+            if name in ("VM_ADDED", "VM_UPDATED"):
                 body["new_vm"] = {"ID": vm_id, "Name": event.data.get("name", "")}
-            if "pdfm" in types:
-                yield event, message("pdfm", name, body)
-            if "orchestrator" in types and (host_id := hosts[vm_id]):
-                about = {"host_id": str(host_id), "event": body}
-                yield event, message("orchestrator", f"HOST_{name}", about)
+            elif host_id:
+                moved[host_id] = event
+            yield from _of_machine(event, name, body, host_id, types)
+        if moved:
+            yield from _mac_vms(actor, moved, types)
 
     def _machine(self, vm_id: str, state: str) -> tuple[str, dict[str, Any]] | None:
-        """Return what a VM's new state is to those who watch; None when nothing changed."""
+        """Return what a VM's change is to those who watch; None for what has no state there."""
         if state in State.final():
             self._states.pop(vm_id, None)
             return "VM_REMOVED", {"vm_id": vm_id}
         current = shown.STATES.get(State(state)) if state in State.values else None
         before = self._states.get(vm_id)
-        if current is None or current == before:
+        if current is None:
             return None
+        if current == before:
+            return "VM_UPDATED", {"vm_id": vm_id}
         if len(self._states) >= MOST_STATES:
             self._states.pop(next(iter(self._states)))
         self._states[vm_id] = current
@@ -129,6 +133,47 @@ class Translator:
             return "VM_ADDED", {"vm_id": vm_id}
         change = {"previous_state": before or "", "current_state": current}
         return "VM_STATE_CHANGED", {"vm_id": vm_id, **change}
+
+
+def _of_machine(
+    event: Event, name: str, body: dict[str, Any], host_id: UUID | None, types: frozenset[str]
+) -> Iterator[Told]:
+    """Yield what a host would tell, and what its orchestrator makes of that."""
+    if "pdfm" in types:
+        yield event, message("pdfm", name, body)
+    if "orchestrator" in types and host_id:
+        about = {"host_id": str(host_id), "event": body}
+        yield event, message("orchestrator", f"HOST_{name}", about)
+
+
+def _mac_vms(actor: Actor, moved: dict[UUID, Event], types: frozenset[str]) -> Iterator[Told]:
+    """Yield which macOS VMs run on the hosts where a VM came, went or changed its state."""
+    places = Placement.objects.filter(current=True, host__in=moved, macos_slots__gt=0)
+    macs = VirtualMachine.objects.visible_to(actor).filter(placements__in=places).order_by("pk")
+    running: dict[UUID, list[str]] = {}
+    for vm in macs:
+        if vm.host_id:
+            found = running.setdefault(vm.host_id, [])
+            found += [str(vm.pk)] if vm.state == State.RUNNING else []
+    for host_id, ids in running.items():
+        body = {"mac_vms_running": ids}
+        yield from _of_machine(moved[host_id], "MAC_VMS_RUNNING_NOW", body, host_id, types)
+
+
+def _snapshots(actor: Actor, events: list[Event], types: frozenset[str]) -> Iterator[Told]:
+    """Yield the snapshots of VMs that a job has changed, as they are by now."""
+    done = {
+        UUID(event.data["subject"].partition(":")[2]): event
+        for event in events
+        if event.data.get("kind") in _SNAPSHOT_JOBS and event.data.get("state") == Job.State.DONE
+    }
+    if not done:
+        return
+    rows = VirtualMachine.objects.visible_to(actor).filter(pk__in=done)
+    for vm in rows.prefetch_related("snapshots__parent"):
+        listed = sorted(vm.snapshots.all(), key=lambda row: row.pk)
+        body = {"vm_id": str(vm.pk), "snapshots": [shown_snapshot(row) for row in listed]}
+        yield from _of_machine(done[vm.pk], "VM_SNAPSHOTS_UPDATED", body, vm.host_id, types)
 
 
 def _hosts(events: list[Event]) -> Iterator[Told]:
@@ -183,7 +228,8 @@ def _jobs(actor: Actor, events: list[Event]) -> Iterator[Told]:
         if record is None:
             continue
         state = str(event.data.get("state", ""))
-        name = _JOB_MESSAGES.get(state, "JOB_UPDATED")
+        begun = "JOB_CREATED" if event.data.get("created") else "JOB_UPDATED"
+        name = _JOB_MESSAGES.get(state, begun)
         yield event, message("job_manager", name, record)
 
 

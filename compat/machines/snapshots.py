@@ -37,7 +37,8 @@ class Snapshots(Endpoint):
         rows = list(vm.snapshots.select_related("parent").order_by("pk"))
         tree = request.GET.get("group", "").lower() == "true"
         return answer(
-            {"snapshots": _grouped(rows) if tree else [_shown(row) for row in rows]}, self.ok
+            {"snapshots": _grouped(rows) if tree else [shown_snapshot(row) for row in rows]},
+            self.ok,
         )
 
     def post(self, request: HttpRequest, id: str, host: str = "") -> HttpResponse:
@@ -74,7 +75,8 @@ class SnapshotRevert(Endpoint):
         return held(self.actor, job, "revert-snapshot", vm)
 
 
-def _shown(row: Snapshot) -> dict[str, Any]:
+def shown_snapshot(row: Snapshot) -> dict[str, Any]:
+    """Return a snapshot in the words of the contract."""
     return {
         "id": row.host_snapshot_id,
         "name": row.name,
@@ -88,7 +90,7 @@ def _shown(row: Snapshot) -> dict[str, Any]:
 def _grouped(rows: Iterable[Snapshot]) -> list[dict[str, Any]]:
     """Return the snapshots as a tree: each with those that were taken after it."""
     nodes: dict[str, dict[str, Any]] = {
-        row.host_snapshot_id: {**_shown(row), "children": []} for row in rows
+        row.host_snapshot_id: {**shown_snapshot(row), "children": []} for row in rows
     }
     roots: list[dict[str, Any]] = []
     for node in nodes.values():
