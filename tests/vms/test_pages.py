@@ -12,7 +12,7 @@ from accounts import tokens
 from accounts.models import AuditEvent
 from jobs.models import Job
 from tests.vms.conftest import reread
-from vms import grants
+from vms import grants, verbs
 from vms.forms import DurationField, as_duration, parse_duration
 from vms.models import Grant, Template, VirtualMachine
 
@@ -236,6 +236,8 @@ def test_the_verbs_of_a_vm(pool: Pool, as_bob: Client, worker: Worker) -> None:
     page = text(as_bob.get(url("detail", vm)))
     assert "echo hi" in page
     assert "exit code 0" in page
+    worker.finish(verbs.execute(pool.bob, reread(vm), script="echo of a script"))
+    assert "echo of a script</code>" in text(as_bob.get(url("detail", vm)))
 
     assert as_bob.post(url("extend", vm), {"seconds": "2h"}).status_code == 303
     too_long = as_bob.post(url("extend", vm), {"seconds": "9d"}, **HTMX)
