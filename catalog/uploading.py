@@ -42,6 +42,7 @@ MOST_PARTS = 2000
 LARGEST = 5 * 1024**4  # of an object on S3
 _SALT = "catalog.uploads"
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_SIZE = re.compile(r"[0-9]{1,13}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _pack_of(token: str, size: str, md5: str) -> Pack:
     source = CatalogSource.objects.present().filter(pk=source_id, active=True).first()
     if source is None:
         raise refused
-    if not size.isascii() or not size.isdecimal() or not 1 <= int(size) <= LARGEST:
+    if not _SIZE.fullmatch(size) or not 1 <= int(size) <= LARGEST:
         raise Invalid.field("size", f"Give the pack's size, from 1 to {LARGEST} bytes.")
     if not _MD5.fullmatch(md5):
         raise Invalid.field("md5", "Give the pack's MD5 as 32 digits of hexadecimal.")

@@ -489,7 +489,8 @@ def test_the_parts_of_an_upload_are_given_to_its_push_alone(
         image = pushing._image(way.source, "u", "1", "arm64")
         token = uploading.address_of(job, image).rpartition("/")[2]
         size, one, other = str(40 * 2**20), "1" * 32, "2" * 32
-        for wrong in (("0", one), ("-1", one), ("x", one), ("", one), (size, "x"), (size, "")):
+        sizes = ("0", "-1", "x", "", "9" * 5000)
+        for wrong in (*((bad, one) for bad in sizes), (size, "x"), (size, "")):
             with pytest.raises(Invalid):
                 uploading.sheet(token, *wrong)
         with pytest.raises(Forbidden):
