@@ -67,8 +67,8 @@ def why_not_deleted(account: User) -> str:
         return ""
     named = ", ".join(hit.name for hit in hits[:5]) + (", …" if len(hits) > 5 else "")
     return (
-        f"{len(hits)} of its VMs exist or wait: {named}. Delete them first, or deactivate the "
-        "account, which can stop or delete them."
+        f"{len(hits)} of its VMs and tasks exist or wait: {named}. End them first, or deactivate "
+        "the account, which can stop or delete its VMs."
     )
 
 

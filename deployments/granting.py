@@ -20,7 +20,7 @@ from deployments import access
 from deployments.environments import announce
 from deployments.models import Environment, EnvironmentAccess, Task
 from deployments.running.admitting import hold_gate
-from deployments.states import TaskState
+from deployments.running.revocations import UNDER_WAY, hit_of
 from jobs.queueing import hurry, record_done
 from orchestrator.db.locks import go_first, take
 from orchestrator.refusals import Conflict, Invalid, NotFound
@@ -157,8 +157,7 @@ def _require(actor: Actor, line: EnvironmentAccess) -> None:
 
 def _held(environment: Environment, *, but: EnvironmentAccess | None = None) -> list[Hit]:
     """Return the tasks whose starter is not on the list, with `but` taken off it."""
-    under_way = [TaskState.SCHEDULED, TaskState.QUEUED, *TaskState.running()]
-    rows = Task.objects.filter(environment=environment, state__in=under_way)
+    rows = Task.objects.filter(environment=environment, state__in=UNDER_WAY)
     lines = EnvironmentAccess.objects.filter(environment=environment)
     if but:
         lines = lines.exclude(pk=but.pk)
@@ -172,6 +171,5 @@ def _held(environment: Environment, *, but: EnvironmentAccess | None = None) -> 
         level = access.CONTROL if task.runs else access.DEPLOY
         if starter.can(access.EVERYWHERE) or lines.reaching(starter).at_least(level).exists():
             continue
-        waits = task.state in (TaskState.SCHEDULED, TaskState.QUEUED)
-        found.append(Hit("task", task.pk, task.title, task.state, waits, starter.name))
+        found.append(hit_of(task))
     return found

@@ -338,7 +338,9 @@ class KillInput(RevokeInput):
 class HitOutput(Output):
     """One thing that a revocation would reach."""
 
-    kind = serializers.CharField(help_text="`vm`.")
+    kind = serializers.CharField(
+        help_text="`vm`, or `task`: a deployment of which no further step begins."
+    )
     id = serializers.UUIDField()
     name = serializers.CharField()
     state = serializers.CharField()

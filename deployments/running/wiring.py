@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from accounts import revocation
 from deployments import granting
 from deployments.models.tasks import Task
-from deployments.running import actions, control, handlers
+from deployments.running import actions, control, handlers, revocations
 from deployments.running.actions import (
     archives,
     books,
@@ -63,6 +64,7 @@ def register() -> None:
     executing.register_source(guests.SOURCE, guests.command_of)
     writing.register_pieces(guests.SOURCE, files.piece_of)
     names.register("task", _titles)
+    revocation.register(revocations.preview, revocations.apply)
 
 
 def _titles(ids: set[UUID]) -> Mapping[UUID, str]:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.template import engines
 from django.utils import timezone
 
+from accounts.revocation import Hit
 from hosts.models import Health, HostHold
 from jobs.models import Job
 from orchestrator.web.templatetags import console
@@ -76,3 +78,13 @@ def test_an_unknown_state_says_what_it_was():
 def test_a_subject_is_a_link_and_is_escaped():
     assert shown('{% subject "vm:7" name %}', name="<x>") == '<a href="/vms/7/">&lt;x&gt;</a>'
     assert shown('{% subject "catalog:7" "c" %}') == "<span>c</span>"
+
+
+def test_what_a_revocation_hits_is_counted_by_kind_and_says_what_becomes_of_it():
+    vm, task = (Hit(kind, uuid4(), f"a {kind}", "running", queued=False) for kind in ("vm", "task"))
+    assert shown("{{ hits|counted }}", hits=[vm, vm, task]) == "2 VMs and 1 task"
+    page = shown('{% include "partials/hits.html" %}', hits=[vm, task])
+    assert "1 VM and 1 task rest on it" in page
+    assert page.index("as chosen") < page.index("no further step begins")
+    assert "1 task rests on it" in shown('{% include "partials/hits.html" %}', hits=[task])
+    assert "Nothing rests on it" in shown('{% include "partials/hits.html" %}', hits=[])

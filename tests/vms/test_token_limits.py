@@ -69,7 +69,7 @@ def test_the_page_of_a_service_account_shows_what_it_uses_and_runs(
     assert '<td class="number">3</td>' in row
     refused = client.post(f"/service-accounts/{robot.pk}/delete/")
     assert refused.status_code == 409
-    assert "3 of its VMs exist or wait" in refused.content.decode()
+    assert "3 of its VMs and tasks exist or wait" in refused.content.decode()
 
 
 def test_the_drill_for_a_leaked_token_reaches_vms_of_every_token(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django import forms, template
+from django.template.defaultfilters import pluralize
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.forms import BoundField
 
     from orchestrator.web.pages import PageRequest
@@ -381,6 +385,14 @@ def _class_of(widget: forms.Widget, wrong: bool) -> str:
 def fields(form: forms.BaseForm) -> dict[str, Any]:
     """Show all fields of a form, with what is wrong with the form as a whole on top."""
     return {"form": form}
+
+
+@register.filter
+def counted(hits: Iterable[Any]) -> str:
+    """Write how many of what a revocation hits: “2 VMs and 1 task”."""
+    words = {"vm": "VM"}
+    found = Counter(words.get(hit.kind, hit.kind) for hit in hits)
+    return " and ".join(f"{many} {word}{pluralize(many)}" for word, many in found.items())
 
 
 @register.filter

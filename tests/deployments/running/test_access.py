@@ -7,12 +7,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.utils import timezone
 
-from accounts import tokens, users
+from accounts import revocation, tokens, users
 from accounts.actors import Actor
 from accounts.models import AuditEvent, Role
+from accounts.revocation import Revoked
 from deployments import access, dictionaries, environments, granting
 from deployments.models import EnvironmentAccess, Step, Task
 from deployments.running import admitting, control, planwork, rights, scheduling
@@ -23,6 +25,7 @@ from tests.support.product import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
     from accounts.models import User
     from jobs.models import Job
@@ -59,6 +62,10 @@ def restricted(engine: Engine, **levels: User | Role) -> dict[str, EnvironmentAc
 
 def give_back(engine: Engine, user: User) -> EnvironmentAccess:
     return granting.give(engine.alice, environment=engine.environment, user=user, level="deploy")
+
+
+def held_by(revoked: Revoked) -> list[UUID]:
+    return [hit.id for hit in revocation.preview(revoked)]
 
 
 def make(engine: Engine, actor: Actor, *steps: Any) -> Task:
@@ -208,13 +215,31 @@ def test_a_role_that_is_taken_away_and_a_token_that_ends_hold_as_well(
     by_role = make(engine, Actor(olga), told("a", "slow"), told("b"))
     control.start(Actor(olga), by_role)
     engine.settle()
+    assert held_by(Revoked("token", row.pk)) == [by_token.pk]
+    assert held_by(Revoked("user", olga.pk)) == [by_token.pk, by_role.pk]
     tokens.revoke_token(engine.alice, row)
     engine.release("1")
     assert "acted by the token ci" in engine.reread(by_token).reason
+    assert [hit.id for hit in users.preview_roles(olga, [])] == [by_role.pk]
     users.set_roles(engine.alice, olga, [])
     engine.release("a")
     assert (engine.state(by_role), engine.steps(by_role)["b"]) == ("stopped", "pending")
     assert "may no longer run deployments" in engine.reread(by_role).reason
+
+
+def test_a_role_that_is_on_the_list_of_an_environment_is_missed_when_it_goes(
+    engine: Engine, olga: User
+) -> None:
+    group = Group.objects.create(name="Deployers")
+    other = Role.objects.create(group=group, permissions=["deployments.run"])
+    olga.groups.add(other.group)
+    restricted(engine, deploy=other)
+    task = make(engine, Actor(olga), told("1", "slow"))
+    control.start(Actor(olga), task)
+    engine.settle()
+    kept = [role for role in Role.objects.of(olga.pk) if role.pk != other.pk]
+    assert [hit.id for hit in users.preview_roles(olga, kept)] == [task.pk]
+    assert users.preview_roles(olga, [*kept, other]) == []
 
 
 def test_a_step_that_was_let_in_but_has_not_begun_pauses_and_books_are_kept(
