@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import django_filters
 from django import forms
@@ -14,9 +14,6 @@ from accounts.permissions import PERMISSIONS
 from accounts.rotation import OVERLAP_SECONDS
 from accounts.service_accounts import LONGEST_DESCRIPTION
 from accounts.users import HEAVIEST
-
-if TYPE_CHECKING:
-    pass
 
 RUNNING_VMS = [
     ("keep", "Keep them running"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from deployments.planning import Block, Operation, plan, registry
 from deployments.planning.model import Kind
 from deployments.prepared import DeltaView, Prepared, Warning
 from deployments.types.machines import is_replaced
+from deployments.wording import some
 from hosts.models import HostCapacity
 from orchestrator.refusals import Refusal
 from vms.ending import require_use
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
     from deployments.environments import Site
 
-SHOWN = 5  # names in a sentence
 STOPPING = ("vm.stop", "vm.suspend")
 IN_GUEST = (
     *("vm.upload", "vm.remove_file", "vm.execute", "vm.service"),
@@ -46,15 +46,15 @@ def of_selection(comparison: Comparison, root: Wanted, gone: Sequence[str]) -> t
     found = []
     if comparison.unmapped:
         text = (
-            f"Nothing here takes {_names(comparison.unmapped)}: no container fits by type and tags."
+            f"Nothing here takes {some(comparison.unmapped)}: no container fits by type and tags."
         )
         found.append(Warning("unmapped", text))
     if gone:
-        found.append(Warning("member_gone", f"Members that are gone: {_names(gone)}."))
+        found.append(Warning("member_gone", f"Members that are gone: {some(gone)}."))
     if root.package:
         again = packages.flattened(root.package)[1]
         if again:
-            text = f"{_names(str(one) for one in again)} is in the composite more than once; the"
+            text = f"{some(str(one) for one in again)} is in the composite more than once; the"
             found.append(Warning("duplicate_member", f"{text} first place counts."))
     if root.record and root.record.partial:
         text = "The last deployment was cancelled before its end; this one goes on from there."
@@ -111,12 +111,6 @@ def of_reverting(
     return (*_places(changed, sites, actor), *_width(prepared, sites))
 
 
-def _names(names: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(names))
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
-
-
 def _title(path: str, sites: Mapping[str, Site]) -> str:
     site = sites.get(path)
     return site.container.name if site else path
@@ -131,7 +125,7 @@ def _undoing(changed: Sequence[DeltaView]) -> Iterator[Warning]:
         and not delta.previous.properties.get("undo")
     ]
     if missing:
-        text = f"Without an undo script, what it did stays: {_names(missing)}."
+        text = f"Without an undo script, what it did stays: {some(missing)}."
         yield Warning("no_undo", text)
 
 
@@ -145,7 +139,7 @@ def _replacing(changed: Sequence[DeltaView], sites: Mapping[str, Site]) -> Itera
         and is_replaced(change_of(delta, container_of(delta, sites)))
     ]
     if replaced:
-        text = f"These VMs are deleted and made anew, with all that is in them: {_names(replaced)}."
+        text = f"These VMs are deleted and made anew, with all that is in them: {some(replaced)}."
         yield Warning("vm_replaced", text)
 
 
@@ -159,17 +153,17 @@ def _places(
         if path in sites and sites[path].trouble
     ]
     if troubled:
-        yield Warning("unreachable", f"Steps there are likely to fail: {_names(troubled)}.")
+        yield Warning("unreachable", f"Steps there are likely to fail: {some(troubled)}.")
     absent = [delta.container_name for delta in changed if delta.container not in sites]
     if absent:
-        yield Warning("no_member", f"No longer in the environment: {_names(absent)}.")
+        yield Warning("no_member", f"No longer in the environment: {some(absent)}.")
     foreign = []
     for path in paths:
         site = sites.get(path)
         if site is not None and site.vm is not None and not _may_use(actor, site.vm):
             foreign.append(site.container.name)
     if foreign:
-        yield Warning("not_yours", f"You may not act on {_names(foreign)}; steps there would fail.")
+        yield Warning("not_yours", f"You may not act on {some(foreign)}; steps there would fail.")
 
 
 def _may_use(actor: Actor, vm: Any) -> bool:
@@ -201,7 +195,7 @@ def _capacity(changed: Sequence[DeltaView]) -> Iterator[Warning]:
                 short.append(f"{row.host.name} ({size.partition('_')[0]})")
                 break
     if short:
-        yield Warning("no_capacity", f"There is no room now for the new VMs on {_names(short)}.")
+        yield Warning("no_capacity", f"There is no room now for the new VMs on {some(short)}.")
 
 
 def _groups(
@@ -221,7 +215,7 @@ def _groups(
         there = {delta.container_name for delta in changed} - set(missing)
         if missing and there:
             text = f"Without a number of a {word.replace('-', ' ')}, so they come first: "
-            yield Warning("group_missing", f"{text}{_names(missing)}.")
+            yield Warning("group_missing", f"{text}{some(missing)}.")
 
 
 # About the tree ---------------------------------------------------------------------------------
@@ -254,7 +248,7 @@ def _concurrent(tree: Block, sites: Mapping[str, Site]) -> Iterator[Warning]:
     # Several VMs of one host at once are what hosts are for.
     machines = [_title(path, sites) for path in both if path.startswith("vm:")]
     if machines:
-        text = f"Branches that run at once both act on {_names(machines)}."
+        text = f"Branches that run at once both act on {some(machines)}."
         yield Warning("same_vm_at_once", text)
 
 
@@ -268,7 +262,7 @@ def _restarts(tree: Block, sites: Mapping[str, Site]) -> Iterator[Warning]:
     )
     often = [f"{_title(path, sites)} ({count} times)" for path, count in stops.items() if count > 1]
     if often:
-        yield Warning("repeated_restart", f"Stopped more than once: {_names(often)}.")
+        yield Warning("repeated_restart", f"Stopped more than once: {some(often)}.")
 
 
 def _touched_itself(step: Any) -> list[str]:
@@ -291,7 +285,7 @@ def _stopped_guests(tree: Block, sites: Mapping[str, Site]) -> Iterator[Warning]
                 elif kind in IN_GUEST and path in stopped:
                     found[path] = None
     if found:
-        names = _names(_title(path, sites) for path in found)
+        names = some(_title(path, sites) for path in found)
         text = f"Stopped before steps inside the guest, which would fail: {names}."
         yield Warning("guest_stopped", text)
 
@@ -333,7 +327,7 @@ def _without_effect(prepared: Prepared) -> Iterator[Warning]:
         if other is not None and _shape(other) == shape:
             idle.append(name)
     if idle:
-        text = f"Without effect here, as the plan would be the same: {_names(idle)}."
+        text = f"Without effect here, as the plan would be the same: {some(idle)}."
         yield Warning("without_effect", text)
 
 

@@ -10,9 +10,9 @@ from deployments.planning import Block, Kind, Operation, Step, parallel
 from deployments.planning.stages import number, simplify
 from deployments.prepared import DeltaView, Warning
 from deployments.types.base import SNAPSHOT_FIRST, SNAPSHOT_LAST, START, reference
+from deployments.wording import some
 
 MADE_BY = "snapshots"
-SHOWN = 5  # names in a sentence
 WAIT_SECONDS = 300
 
 
@@ -70,10 +70,6 @@ def _steps(one: Revert, deployeds: tuple[tuple[str, str], ...]) -> tuple[Step, .
 
 def lost(reverts: Sequence[Revert]) -> Warning:
     """Return the warning that goes with it."""
-    names = sorted(one.vm for one in reverts)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return Warning(
-        "data_lost",
-        f"Everything written on {', '.join(names[:SHOWN])}{more} since the snapshot is lost, "
-        "whoever wrote it.",
-    )
+    names = some(sorted(one.vm for one in reverts))
+    text = f"Everything written on {names} since the snapshot is lost, whoever wrote it."
+    return Warning("data_lost", text)

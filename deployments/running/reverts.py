@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, Least
 from deployments.models.tasks import Step, Task
 from deployments.reverting import Revert
 from deployments.states import StepState
+from deployments.wording import some
 from orchestrator.refusals import Conflict
 from vms.models import Snapshot, VirtualMachine
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # What changes nothing where it acts. A person's instruction may.
 HARMLESS = ("check", "wait", "vm.wait", "pause", "approval")
-SHOWN = 5  # names in a sentence
 OTHERWISE = "Roll back by steps."
 
 
@@ -139,6 +139,4 @@ def _ids(paths: Iterable[str]) -> list[str]:
 
 
 def _names(paths: Iterable[str], vms: dict[str, VirtualMachine]) -> str:
-    names = sorted(vms[path].name if path in vms else "a VM that is gone" for path in paths)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return some(sorted(vms[path].name if path in vms else "a VM that is gone" for path in paths))
